@@ -1,0 +1,113 @@
+/**
+ * Sealed blobs that fit into memory: metadata of the repository (filetrees, snapshots, shards, receipts, plans, heads).
+ * Bodies are cut into frames of 1 MiB raw; an empty body is one empty frame.
+ */
+import { FirnError } from '../errors.ts';
+import { type BlobStore, type CallOptions, isBlobFailure, type WriteOptions } from '../storage/blob-store.ts';
+import {
+  compressFrame,
+  FRAME_RAW_BYTES_TARGET,
+  FrameSealer,
+  openFrames,
+  type SealedKind,
+  type SealedName,
+} from './frame.ts';
+import type { Keys } from './keys.ts';
+
+/** zstd's own default; metadata is small and written once. */
+const METADATA_LEVEL = 3;
+
+/** Seals a body into the bytes of a blob. */
+export async function sealBytes(keys: Keys, blob: SealedName, body: Uint8Array): Promise<Buffer> {
+  const sealer = new FrameSealer(keys, blob);
+  const sealed: Buffer[] = [];
+  let offset = 0;
+  do {
+    const raw = body.subarray(offset, offset + FRAME_RAW_BYTES_TARGET);
+    offset += FRAME_RAW_BYTES_TARGET;
+    const frame = await compressFrame(raw, { level: METADATA_LEVEL, encoding: 'auto' });
+    sealed.push(sealer.seal(frame, { final: offset >= body.length }));
+  } while (offset < body.length);
+  return Buffer.concat(sealed);
+}
+
+/** Opens what `sealBytes` made. */
+export async function openBytes(keys: Keys, blob: SealedName, sealed: Buffer): Promise<Buffer> {
+  const raw: Buffer[] = [];
+  for await (const frame of openFrames(keys, blob, [sealed])) raw.push(frame);
+  return raw.length === 1 && raw[0] ? raw[0] : Buffer.concat(raw);
+}
+
+export interface SealedContent {
+  readonly body: Buffer;
+  readonly etag: string;
+  /** Bytes on storage. */
+  readonly storedBytes: number;
+}
+
+/** A container seen through the keys of its repository. */
+export class SealedBlobs {
+  readonly store: BlobStore;
+  readonly #keys: Keys;
+
+  constructor(store: BlobStore, keys: Keys) {
+    this.store = store;
+    this.#keys = keys;
+  }
+
+  /**
+   * Creates a blob that is not there yet.
+   * @returns its ETag and the bytes stored, or undefined when a blob of that name was there already.
+   */
+  async create(
+    kind: SealedKind,
+    name: string,
+    body: Uint8Array,
+    options?: WriteOptions,
+  ): Promise<{ etag: string; storedBytes: number } | undefined> {
+    const sealed = await sealBytes(this.#keys, { kind, name }, body);
+    try {
+      const { etag } = await this.store.create(name, sealed, options);
+      return { etag, storedBytes: sealed.length };
+    } catch (error) {
+      if (isBlobFailure(error, 'exists')) return undefined;
+      throw error;
+    }
+  }
+
+  /** Replaces the blob with this ETag. @returns undefined when it changed or vanished since. */
+  async replace(
+    kind: SealedKind,
+    name: string,
+    body: Uint8Array,
+    options: WriteOptions & { ifMatch: string },
+  ): Promise<{ etag: string; storedBytes: number } | undefined> {
+    const sealed = await sealBytes(this.#keys, { kind, name }, body);
+    try {
+      const { etag } = await this.store.replace(name, sealed, options);
+      return { etag, storedBytes: sealed.length };
+    } catch (error) {
+      if (isBlobFailure(error, 'changed', 'missing')) return undefined;
+      throw error;
+    }
+  }
+
+  /** @returns undefined when there is none. @throws FIRN_SEAL_BROKEN when it is not what was sealed under this name. */
+  async find(kind: SealedKind, name: string, options?: CallOptions): Promise<SealedContent | undefined> {
+    try {
+      const { body, properties } = await this.store.read(name, options);
+      const opened = await openBytes(this.#keys, { kind, name }, body);
+      return { body: opened, etag: properties.etag, storedBytes: body.length };
+    } catch (error) {
+      if (isBlobFailure(error, 'missing')) return undefined;
+      throw error;
+    }
+  }
+
+  /** The same where the blob must be there. @throws FIRN_BLOB_MISSING, FIRN_SEAL_BROKEN. */
+  async get(kind: SealedKind, name: string, options?: CallOptions): Promise<SealedContent> {
+    const content = await this.find(kind, name, options);
+    if (content === undefined) throw new FirnError('FIRN_BLOB_MISSING', { blob: name });
+    return content;
+  }
+}
