@@ -1,0 +1,156 @@
+/**
+ * Snapshots and heads on storage. A snapshot is created once and never changed. A head is the mutable pointer of a
+ * source to its latest snapshot; it moves only by compare-and-swap, and a missing or damaged head is rebuilt from the
+ * snapshots themselves.
+ */
+import { pMapIterable } from 'p-map';
+import { FirnError, isFirnError } from '../errors.ts';
+import { parseJsonBlob } from '../sealing/json-blob.ts';
+import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
+import type { CallOptions } from '../storage/blob-store.ts';
+import { encodeSnapshot, idInName, parseSnapshot, SNAPSHOT_PREFIX, type Snapshot, snapshotName } from './snapshot.ts';
+
+const READS_IN_FLIGHT = 16;
+const HEAD_FORMAT = 1;
+const CANDIDATES_NAMED_MAX = 8;
+
+export interface Head {
+  readonly snapshot: Snapshot;
+  readonly etag: string;
+}
+
+export interface DamagedSnapshot {
+  readonly name: string;
+  readonly error: FirnError;
+}
+
+export class SnapshotStore {
+  readonly #data: SealedBlobs;
+  readonly #state: SealedBlobs;
+
+  constructor(data: SealedBlobs, state: SealedBlobs) {
+    this.#data = data;
+    this.#state = state;
+  }
+
+  /** Writes the manifest. @returns what is stored under its name: this one, or the one that was there before. */
+  async create(snapshot: Snapshot, options?: CallOptions): Promise<Snapshot> {
+    const name = snapshotName(snapshot);
+    const created = await this.#data.create('snapshot', name, encodeSnapshot(snapshot), options);
+    return created === undefined ? await this.get(name, options) : snapshot;
+  }
+
+  /** @throws FIRN_BLOB_MISSING, FIRN_SEAL_BROKEN, FIRN_BLOB_DAMAGED, FIRN_REPOSITORY_NEWER. */
+  async get(name: string, options?: CallOptions): Promise<Snapshot> {
+    return parseSnapshot(name, (await this.#data.get('snapshot', name, options)).body);
+  }
+
+  /** Names of all snapshots, oldest first. */
+  async names(options?: CallOptions): Promise<string[]> {
+    const names: string[] = [];
+    for await (const { name } of this.#data.store.list({ ...options, prefix: SNAPSHOT_PREFIX })) {
+      if (idInName(name) !== undefined) names.push(name);
+    }
+    return names;
+  }
+
+  /** All snapshots, oldest first, of one source or of all. A damaged one is handed to `onDamaged`, or thrown. */
+  async *list(
+    options: CallOptions & { source?: string | undefined; onDamaged?: (damaged: DamagedSnapshot) => void } = {},
+  ): AsyncGenerator<Snapshot> {
+    const { signal, source, onDamaged } = options;
+    const read = async (name: string): Promise<Snapshot | DamagedSnapshot> => {
+      try {
+        return await this.get(name, { signal });
+      } catch (error) {
+        if (onDamaged && isFirnError(error)) return { name, error };
+        throw error;
+      }
+    };
+    const names = await this.names({ signal });
+    for await (const found of pMapIterable(names, read, { concurrency: READS_IN_FLIGHT })) {
+      if ('error' in found) onDamaged?.(found);
+      else if (source === undefined || found.source === source) yield found;
+    }
+  }
+
+  /**
+   * Finds a snapshot by what a user typed: an id, a unique prefix of one, `latest`, or `latest:<source>`.
+   * @throws FIRN_SNAPSHOT_UNKNOWN, FIRN_SNAPSHOT_AMBIGUOUS.
+   */
+  async resolve(text: string, options?: CallOptions): Promise<Snapshot> {
+    if (text.startsWith('latest:')) {
+      const head = await this.readHead(text.slice('latest:'.length), options);
+      if (head === undefined) throw new FirnError('FIRN_SNAPSHOT_UNKNOWN', { snapshot: text });
+      return head.snapshot;
+    }
+    const names = await this.names(options);
+    const matches = text === 'latest' ? names.slice(-1) : names.filter((name) => idInName(name)?.startsWith(text));
+    const [name] = matches;
+    if (name === undefined || text === '') throw new FirnError('FIRN_SNAPSHOT_UNKNOWN', { snapshot: text });
+    if (matches.length > 1) {
+      const ids = matches.slice(0, CANDIDATES_NAMED_MAX).map((match) => idInName(match));
+      const more = matches.length > ids.length ? `, and ${matches.length - ids.length} more` : '';
+      throw new FirnError('FIRN_SNAPSHOT_AMBIGUOUS', { snapshot: text, candidates: ids.join(', ') + more });
+    }
+    return await this.get(name, options);
+  }
+
+  /** The latest snapshot of a source; undefined when it has none. Rebuilds a head that is missing or damaged. */
+  async readHead(source: string, options?: CallOptions): Promise<Head | undefined> {
+    const blob = headName(source);
+    const raw = await this.#readHeadBlob(source, options);
+    if (raw !== undefined && 'snapshot' in raw) {
+      return { snapshot: await this.get(raw.snapshot, options), etag: raw.etag };
+    }
+    const tip = await this.#newest(source, options);
+    if (tip === undefined) return undefined;
+    const body = encodeHead(tip);
+    const written =
+      raw === undefined
+        ? await this.#state.create('head', blob, body, options)
+        : await this.#state.replace('head', blob, body, { ...options, ifMatch: raw.etag });
+    return written === undefined ? await this.readHead(source, options) : { snapshot: tip, etag: written.etag };
+  }
+
+  /** Moves the head of the snapshot's source to it. @returns false when the head is no longer `from`. */
+  async moveHead(from: Head | undefined, to: Snapshot, options?: CallOptions): Promise<boolean> {
+    const blob = headName(to.source);
+    const moved =
+      from === undefined
+        ? await this.#state.create('head', blob, encodeHead(to), options)
+        : await this.#state.replace('head', blob, encodeHead(to), { ...options, ifMatch: from.etag });
+    return moved !== undefined;
+  }
+
+  async #readHeadBlob(
+    source: string,
+    options?: CallOptions,
+  ): Promise<{ snapshot: string; etag: string } | { etag: string } | undefined> {
+    const blob = headName(source);
+    try {
+      const found = await this.#state.find('head', blob, options);
+      if (found === undefined) return undefined;
+      const { snapshot } = parseJsonBlob(blob, found.body, HEAD_FORMAT);
+      return typeof snapshot === 'string' ? { snapshot, etag: found.etag } : { etag: found.etag };
+    } catch (error) {
+      if (!isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED')) throw error;
+      return { etag: (await this.#state.store.properties(blob, options)).etag };
+    }
+  }
+
+  /** The newest snapshot of a source by the names' order; publishes of one source follow one another in time. */
+  async #newest(source: string, options?: CallOptions): Promise<Snapshot | undefined> {
+    let newest: Snapshot | undefined;
+    for await (const snapshot of this.list({ ...options, source, onDamaged: () => {} })) newest = snapshot;
+    return newest;
+  }
+}
+
+function headName(source: string): string {
+  return `heads/${source}`;
+}
+
+function encodeHead(snapshot: Snapshot): Buffer {
+  return Buffer.from(JSON.stringify({ format: HEAD_FORMAT, snapshot: snapshotName(snapshot) }));
+}
