@@ -99,7 +99,7 @@ export function compareChanges(a: Change, b: Change): number {
 }
 
 /** Deepest path; walkers hold one node a level. */
-const PATH_DEPTH_MAX = 512;
+export const PATH_DEPTH_MAX = 512;
 
 /**
  * Says why a path cannot be archived, or undefined when it can: it must have a form that every file system can give

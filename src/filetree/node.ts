@@ -1,0 +1,285 @@
+/**
+ * The stored form of a filetree node, and its strict reader. Pure: bytes in, nodes out, nothing trusted.
+ *
+ * A folder is one leaf, or a tree of pages (see `paging.ts`): leaves hold the entries, branches hold references to pages
+ * one level below. A node is canonical JSON, sealed as kind `filetree` under `filetrees/<hash>`, where the hash is the
+ * keyed hash of exactly these bytes (UTF-8, no spaces, keys in this order, what is undefined left out):
+ *
+ *     {"format":1,"type":"leaf","entries":[<entry>,…]}
+ *     {"format":1,"type":"branch","level":<1…>,"pages":[<page>,…]}
+ *
+ *     folder  {"name":…,"type":"folder","mtime":…,"mode":…,"files":…,"folders":…,"bytes":…,"tree":…}
+ *     file    {"name":…,"type":"file","mtime":…,"mode":…,"bytes":…,"content":…,"chunks":[…]}
+ *             a file of more than 1,024 chunks has "chunkLists":[…] in the place of "chunks"
+ *     link    {"name":…,"type":"link","mtime":…,"mode":…,"target":…}
+ *     page    {"last":…,"hash":…,"files":…,"folders":…,"bytes":…}
+ *
+ * Strings are written as ECMAScript's JSON.stringify writes them, numbers are integers in decimal, hashes 64 hex digits.
+ * Entries ascend by name (as UTF-8 bytes), each name at most once as a folder and then once as a file or link. A page
+ * counts the files (and links), the folders and the bytes of its entries and of all below them; «last» is the name of
+ * its last entry. The level of a branch is one more than that of its pages; leaves have level 0. The root of an empty
+ * folder is the empty leaf.
+ *
+ * A chunk list is a blob `filetrees/<hash>` of kind `chunk-list`: 1 to 4,096 chunk hashes of 32 bytes, one after another;
+ * its name is the keyed hash of these bytes. All lists of a file but the last are full.
+ */
+import { FirnError } from '../errors.ts';
+import { HASH_BYTES, type Hash, isHash } from '../sealing/keys.ts';
+import { compareNames, type EntryAttributes, type FolderTotals, type TreeEntry } from './entry.ts';
+
+export const NODE_FORMAT = 1;
+/** More chunks than these lie in chunk lists. */
+export const INLINE_CHUNKS_MAX = 1024;
+/** Chunk hashes in one chunk list. */
+export const LIST_CHUNKS_MAX = 4096;
+
+export interface PageRef extends FolderTotals {
+  /** Name of the last entry in the page or below it. */
+  readonly last: string;
+  readonly hash: Hash;
+}
+
+export interface LeafNode {
+  readonly type: 'leaf';
+  readonly entries: readonly TreeEntry[];
+}
+
+export interface BranchNode {
+  readonly type: 'branch';
+  readonly level: number;
+  readonly pages: readonly PageRef[];
+}
+
+export type TreeNode = LeafNode | BranchNode;
+
+export const emptyLeaf: LeafNode = { type: 'leaf', entries: [] };
+export const noTotals: FolderTotals = { files: 0, folders: 0, bytes: 0 };
+
+export function addTotals(a: FolderTotals, b: FolderTotals): FolderTotals {
+  return { files: a.files + b.files, folders: a.folders + b.folders, bytes: a.bytes + b.bytes };
+}
+
+/** What an entry adds to the totals of the folder that holds it. */
+export function totalsOfEntry(entry: TreeEntry): FolderTotals {
+  if (entry.type === 'folder') return { files: entry.files, folders: entry.folders + 1, bytes: entry.bytes };
+  return { files: 1, folders: 0, bytes: entry.type === 'file' ? entry.bytes : 0 };
+}
+
+export function totalsOfNode(node: TreeNode): FolderTotals {
+  return node.type === 'leaf' ? node.entries.map(totalsOfEntry).reduce(addTotals, noTotals) : sumOf(node.pages);
+}
+
+function sumOf(parts: readonly FolderTotals[]): FolderTotals {
+  return parts.reduce(addTotals, noTotals);
+}
+
+export function levelOf(node: TreeNode): number {
+  return node.type === 'leaf' ? 0 : node.level;
+}
+
+/** Folders come before the file or link of the same name. */
+function rankOf(entry: TreeEntry): number {
+  return entry.type === 'folder' ? 0 : 1;
+}
+
+export function compareEntries(a: TreeEntry, b: TreeEntry): number {
+  return compareNames(a.name, b.name) || rankOf(a) - rankOf(b);
+}
+
+// JSON.stringify keeps the order of the literal and leaves out what is undefined.
+
+export function encodeEntry(entry: TreeEntry): string {
+  const { name, type, mtime, mode } = entry;
+  switch (type) {
+    case 'folder': {
+      const { files, folders, bytes, tree } = entry;
+      return JSON.stringify({ name, type, mtime, mode, files, folders, bytes, tree });
+    }
+    case 'file': {
+      const { bytes, content, refs } = entry;
+      const chunks = 'chunks' in refs ? { chunks: refs.chunks } : { chunkLists: refs.chunkLists };
+      return JSON.stringify({ name, type, mtime, mode, bytes, content, ...chunks });
+    }
+    case 'link':
+      return JSON.stringify({ name, type, mtime, mode, target: entry.target });
+  }
+}
+
+export function encodePageRef(page: PageRef): string {
+  const { last, hash, files, folders, bytes } = page;
+  return JSON.stringify({ last, hash, files, folders, bytes });
+}
+
+export function encodeNode(node: TreeNode): Buffer {
+  return Buffer.from(
+    node.type === 'leaf'
+      ? `{"format":${NODE_FORMAT},"type":"leaf","entries":[${node.entries.map(encodeEntry).join()}]}`
+      : `{"format":${NODE_FORMAT},"type":"branch","level":${node.level},"pages":[${node.pages.map(encodePageRef).join()}]}`,
+  );
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function isHashList(value: unknown): value is Hash[] {
+  return Array.isArray(value) && value.every((item) => typeof item === 'string' && isHash(item));
+}
+
+const mtimePattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$/;
+
+/** Says what is wrong with attributes, or undefined when they can be stored. */
+export function attributesProblem(attributes: EntryAttributes): string | undefined {
+  const { mtime, mode } = attributes;
+  if (mtime !== undefined && (typeof mtime !== 'string' || !mtimePattern.test(mtime))) {
+    return 'its mtime is not a time in UTC as RFC 3339 writes it';
+  }
+  if (mode !== undefined && (!isCount(mode) || mode > 0o7777)) return 'its mode is not a set of permission bits';
+  return undefined;
+}
+
+/** Says what is wrong with the rest of an entry (all but its name and attributes), or undefined when it can be stored. */
+export function contentProblem(entry: { readonly type: string }): string | undefined {
+  const fields = entry as Readonly<Record<string, unknown>>;
+  switch (fields.type) {
+    case 'folder':
+      return undefined;
+    case 'link':
+      return typeof fields.target === 'string' ? undefined : 'a link has no target';
+    case 'file': {
+      const refs = fields.refs as Readonly<Record<string, unknown>> | undefined;
+      if (!isCount(fields.bytes)) return 'a file has no size';
+      if (typeof fields.content !== 'string' || !isHash(fields.content)) return 'a file has no content hash';
+      if (typeof refs !== 'object' || refs === null) return 'a file has no list of chunks';
+      const { chunks, chunkLists } = refs;
+      if (chunks !== undefined && chunkLists !== undefined) return 'a file has two lists of chunks';
+      if (chunks !== undefined) {
+        return isHashList(chunks) && chunks.length <= INLINE_CHUNKS_MAX ? undefined : 'a list of chunks is malformed';
+      }
+      return isHashList(chunkLists) && chunkLists.length > 0 ? undefined : 'a file has no list of chunks';
+    }
+    default:
+      return 'an entry has an unknown type';
+  }
+}
+
+interface Reading {
+  damaged(problem: string): FirnError;
+}
+
+function recordOf(value: unknown, reading: Reading): Readonly<Record<string, unknown>> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw reading.damaged('it does not have the form of a filetree node');
+  }
+  return value as Readonly<Record<string, unknown>>;
+}
+
+function checkName(name: unknown, reading: Reading): string {
+  if (typeof name !== 'string' || !name.isWellFormed()) throw reading.damaged('a name is malformed');
+  if (name === '' || name === '.' || name === '..' || name.includes('/') || name.includes('\0')) {
+    throw new FirnError('FIRN_PATH_ESCAPES', { path: name });
+  }
+  return name;
+}
+
+function parseTotals(fields: Readonly<Record<string, unknown>>, reading: Reading): FolderTotals {
+  const { files, folders, bytes } = fields;
+  if (!isCount(files) || !isCount(folders) || !isCount(bytes)) throw reading.damaged('a total is malformed');
+  return { files, folders, bytes };
+}
+
+function parseHash(value: unknown, reading: Reading): Hash {
+  if (typeof value !== 'string' || !isHash(value)) throw reading.damaged('a hash is malformed');
+  return value;
+}
+
+function parseEntry(value: unknown, reading: Reading): TreeEntry {
+  const fields = recordOf(value, reading);
+  const { type, mtime, mode, bytes, content, chunks, chunkLists, target } = fields;
+  const name = checkName(fields.name, reading);
+  const attributes = { ...(mtime !== undefined && { mtime }), ...(mode !== undefined && { mode }) } as EntryAttributes;
+  const entry = {
+    name,
+    type,
+    ...attributes,
+    ...(type === 'file' && {
+      bytes,
+      content,
+      refs: { ...(chunks !== undefined && { chunks }), ...(chunkLists !== undefined && { chunkLists }) },
+    }),
+    ...(type === 'link' && { target }),
+    ...(type === 'folder' && { ...parseTotals(fields, reading), tree: parseHash(fields.tree, reading) }),
+  } as TreeEntry;
+  const problem = attributesProblem(attributes) ?? contentProblem(entry);
+  if (problem !== undefined) throw reading.damaged(problem);
+  return entry;
+}
+
+function parsePageRef(value: unknown, reading: Reading): PageRef {
+  const fields = recordOf(value, reading);
+  const last = checkName(fields.last, reading);
+  return { last, hash: parseHash(fields.hash, reading), ...parseTotals(fields, reading) };
+}
+
+function checkAscending<T>(items: readonly T[], compare: (a: T, b: T) => number, reading: Reading): void {
+  items.forEach((item, at) => {
+    const before = items[at - 1];
+    if (before !== undefined && compare(before, item) >= 0) throw reading.damaged('its names are not in order');
+  });
+}
+
+function parseShape(value: unknown, blob: string, reading: Reading): TreeNode {
+  const fields = recordOf(value, reading);
+  const { format, type, level, entries, pages } = fields;
+  if (isCount(format) && format > NODE_FORMAT) {
+    throw new FirnError('FIRN_REPOSITORY_NEWER', { what: `blob ${blob}`, version: format, supported: NODE_FORMAT });
+  }
+  if (format !== NODE_FORMAT) throw reading.damaged('it has no format version');
+  if (type === 'leaf' && Array.isArray(entries)) {
+    const leaf: LeafNode = { type, entries: entries.map((entry) => parseEntry(entry, reading)) };
+    checkAscending(leaf.entries, compareEntries, reading);
+    return leaf;
+  }
+  if (type === 'branch' && Array.isArray(pages) && pages.length > 0 && isCount(level) && level > 0) {
+    const branch: BranchNode = { type, level, pages: pages.map((page) => parsePageRef(page, reading)) };
+    checkAscending(branch.pages, (a, b) => compareNames(a.last, b.last), reading);
+    return branch;
+  }
+  throw reading.damaged('it is neither a leaf nor a branch');
+}
+
+/**
+ * Reads the bytes of a node; `blob` is their name in messages. The caller has compared them with the hash they are
+ * named by.
+ * @throws FIRN_BLOB_DAMAGED for anything that `encodeNode` would not write, FIRN_PATH_ESCAPES for a name that no folder
+ * can hold, FIRN_REPOSITORY_NEWER.
+ */
+export function parseNode(body: Buffer, blob: string): TreeNode {
+  const reading: Reading = { damaged: (problem) => new FirnError('FIRN_BLOB_DAMAGED', { blob, problem }) };
+  let value: unknown;
+  try {
+    value = JSON.parse(body.toString('utf8'));
+  } catch (cause) {
+    throw new FirnError('FIRN_BLOB_DAMAGED', { blob, problem: 'it is not JSON' }, { cause });
+  }
+  const node = parseShape(value, blob, reading);
+  if (!encodeNode(node).equals(body)) throw reading.damaged('it is not in canonical form');
+  return node;
+}
+
+export function encodeChunkList(hashes: readonly Hash[]): Buffer {
+  if (hashes.length === 0 || hashes.length > LIST_CHUNKS_MAX || !isHashList(hashes)) {
+    throw new RangeError(`A chunk list holds 1 to ${LIST_CHUNKS_MAX} hashes.`);
+  }
+  return Buffer.from(hashes.join(''), 'hex');
+}
+
+/** @throws FIRN_BLOB_DAMAGED when it is not a chunk list. */
+export function parseChunkList(body: Buffer, blob: string): Hash[] {
+  if (body.length === 0 || body.length % HASH_BYTES !== 0 || body.length > LIST_CHUNKS_MAX * HASH_BYTES) {
+    throw new FirnError('FIRN_BLOB_DAMAGED', { blob, problem: 'it does not have the length of a chunk list' });
+  }
+  const hashes: Hash[] = [];
+  for (let at = 0; at < body.length; at += HASH_BYTES) hashes.push(body.toString('hex', at, at + HASH_BYTES));
+  return hashes;
+}

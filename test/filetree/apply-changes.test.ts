@@ -1,0 +1,269 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { applyChanges } from '../../src/filetree/apply-changes.ts';
+import type { Change } from '../../src/filetree/entry.ts';
+import { createFiletreeStore } from '../../src/filetree/filetree-store.ts';
+import { findEntry } from '../../src/filetree/walk.ts';
+import { keysFromMaster, plainKeys } from '../../src/sealing/keys.ts';
+import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
+import { changeLists } from './arbitrary-trees.ts';
+import { counting, fileOf, linesOf, put, remove, TreeModel } from './tree-model.ts';
+
+/** So small that a folder of forty names has several levels of pages. */
+const smallPages = { min: 150, mean: 500, max: 1500 };
+const keys = keysFromMaster(Buffer.alloc(32, 7));
+
+async function openStore(options: Parameters<typeof createFiletreeStore>[2] = {}) {
+  const memory = createMemoryBlobStore();
+  await memory.createContainer();
+  const { store, count } = counting(memory);
+  return { data: memory, count, store: createFiletreeStore(store, keys, options) };
+}
+
+describe('applyChanges', () => {
+  it('makes the tree that the changes describe, whatever came before, with the hash of a tree built at once', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(changeLists({ maxLength: 60 }), { minLength: 1, maxLength: 4 }),
+        fc.constantFrom(smallPages, undefined),
+        async (lists, pageLimits) => {
+          const options = pageLimits ? { pageLimits } : {};
+          const { store } = await openStore(options);
+          const model = new TreeModel();
+          let root: string | undefined;
+          for (const list of lists) {
+            const applied = await applyChanges(store, root, list);
+            model.apply(list);
+            root = applied.root;
+            expect(await linesOf(store, root)).toEqual(model.lines());
+            expect(applied.totals).toEqual(model.totals());
+          }
+          const other = await openStore(options);
+          expect((await applyChanges(other.store, undefined, model.changes())).root).toBe(root);
+        },
+      ),
+      { numRuns: 150 },
+    );
+  });
+
+  it('cuts a folder of many pages the same way after a few changes as when it is built at once', async () => {
+    const names = Array.from({ length: 240 }, (_, at) => `name ${String(at).padStart(3, '0')}`);
+    const edit = fc.oneof(
+      { weight: 3, arbitrary: fc.nat({ max: 239 }).map((at) => ({ from: at, to: at })) },
+      {
+        weight: 1,
+        arbitrary: fc.tuple(fc.nat({ max: 239 }), fc.nat({ max: 239 })).map(([from, to]) => ({ from, to })),
+      },
+    );
+    const edits = fc.record({ range: edit, text: fc.constantFrom(undefined, 'x', 'a longer text'.repeat(20)) });
+    const small = fc.constantFrom(smallPages, { min: 300, mean: 300, max: 900 });
+    await fc.assert(
+      fc.asyncProperty(fc.array(edits, { minLength: 1, maxLength: 6 }), small, async (steps, pageLimits) => {
+        const { store } = await openStore({ pageLimits });
+        const files = new Map(names.map((name) => [name, 'x']));
+        const built = () =>
+          [...files].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, text]) => put(name, fileOf(text)));
+        let { root } = await applyChanges(store, undefined, built());
+        for (const { range, text } of steps) {
+          const touched = names.slice(range.from, range.to + 1);
+          for (const name of touched) {
+            if (text === undefined) files.delete(name);
+            else files.set(name, text);
+          }
+          const list = touched.map((name) => (text === undefined ? remove(name) : put(name, fileOf(text))));
+          ({ root } = await applyChanges(store, root, list));
+          expect(await linesOf(store, root)).toHaveLength(files.size);
+          const other = await openStore({ pageLimits });
+          expect((await applyChanges(other.store, undefined, built())).root).toBe(root);
+        }
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  it('leaves no level of pages too many when only the end of a large folder is left', async () => {
+    const { store } = await openStore({ pageLimits: smallPages });
+    for (let size = 150; size < 200; size += 1) {
+      const all = Array.from({ length: size }, (_, at) => put(`name ${String(at).padStart(3, '0')}`, fileOf('x')));
+      const { root } = await applyChanges(store, undefined, all);
+      for (let left = 1; left < 8; left += 1) {
+        const removals = all.slice(0, -left).map(({ path }) => remove(path));
+        const { root: built } = await applyChanges(store, undefined, all.slice(-left));
+        expect((await applyChanges(store, root, removals)).root).toBe(built);
+      }
+    }
+  });
+
+  it('writes and changes nothing when the changes say what the tree holds already', async () => {
+    await fc.assert(
+      fc.asyncProperty(changeLists({ maxLength: 60 }), async (list) => {
+        const { data, store } = await openStore({ pageLimits: smallPages });
+        const { root } = await applyChanges(store, undefined, list);
+        const model = new TreeModel();
+        model.apply(list);
+        const { store: counted, count } = counting(data);
+        const fresh = createFiletreeStore(counted, keys, { pageLimits: smallPages });
+        const again = await applyChanges(fresh, root, model.changes());
+        expect(again).toMatchObject({ root, added: 0, changed: 0, removed: 0 });
+        expect(count.creates).toBe(0);
+        expect((await applyChanges(fresh, root, [])).root).toBe(root);
+        expect(count.creates).toBe(0);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it('gives the empty leaf for no tree and no changes, and stores it', async () => {
+    const { store } = await openStore();
+    const { root, totals } = await applyChanges(store, undefined, []);
+    expect(await store.readNode(root)).toEqual({ type: 'leaf', entries: [] });
+    expect(totals).toEqual({ files: 0, folders: 0, bytes: 0 });
+  });
+
+  it('reads a few pages for one change in a folder of 20,000 files, and writes only those on the way', async () => {
+    const { data, store } = await openStore();
+    const names = Array.from({ length: 20_000 }, (_, at) => `file-${String(at * 7919).padStart(9, '0')}.jpeg`);
+    const all = names.map((name) => put(`photos/2024/${name}`, fileOf(name)));
+    const { root } = await applyChanges(store, undefined, all);
+    const path = `photos/2024/${names[9_999]}`;
+    for (const changes of [
+      [put(path, fileOf('other'))],
+      [put(`${path}-more`, fileOf('new'))],
+      [remove(path)],
+      [remove(`photos/2024/${names[0]}`)],
+      [put('photos/2024/zzz', fileOf('last'))],
+    ]) {
+      const { store: counted, count } = counting(data);
+      const { root: next } = await applyChanges(createFiletreeStore(counted, keys), root, changes);
+      expect(next).not.toBe(root);
+      expect(count.reads).toBeLessThanOrEqual(8);
+      expect(count.creates).toBeLessThanOrEqual(7);
+    }
+    const found = counting(data);
+    expect(await findEntry(createFiletreeStore(found.store, keys), root, path)).toMatchObject({
+      file: { type: 'file' },
+    });
+    expect(found.count.reads).toBe(4);
+  });
+
+  it('reads only the folders on the way to a change in a tree of 20,000 files', async () => {
+    const { data, store } = await openStore();
+    const all: Change[] = [];
+    for (let a = 0; a < 20; a += 1) {
+      for (let b = 0; b < 20; b += 1) {
+        for (let c = 0; c < 50; c += 1) {
+          const name = `${10 + a}/${10 + b}/${10 + c}`;
+          all.push(put(name, fileOf(name)));
+        }
+      }
+    }
+    const { root, totals } = await applyChanges(store, undefined, all);
+    expect(totals).toMatchObject({ files: 20_000, folders: 420 });
+    const { store: counted, count } = counting(data);
+    const applied = await applyChanges(createFiletreeStore(counted, keys), root, [put('15/15/15', fileOf('other'))]);
+    expect(applied).toMatchObject({ added: 0, changed: 1, removed: 0, totals: { files: 20_000, folders: 420 } });
+    expect(count).toEqual({ reads: 3, creates: 3 });
+  });
+
+  it('counts files and links that were added, changed and removed', async () => {
+    const { store } = await openStore();
+    const first = await applyChanges(store, undefined, [
+      put('a', fileOf('1')),
+      put('b/c', fileOf('2')),
+      put('b/d', fileOf('3')),
+      put('b/l', { type: 'link', target: 'c' }),
+      put('e', fileOf('4')),
+    ]);
+    expect(first).toMatchObject({ added: 5, changed: 0, removed: 0, totals: { files: 5, folders: 1, bytes: 4 } });
+    const second = await applyChanges(store, first.root, [
+      put('a', fileOf('1', { mode: 0o600 })),
+      remove('b'),
+      put('b', fileOf('5')),
+      put('e', fileOf('4')),
+      remove('unknown'),
+    ]);
+    expect(second).toMatchObject({ added: 1, changed: 1, removed: 3, totals: { files: 3, folders: 0, bytes: 3 } });
+  });
+
+  it('keeps a folder and a file of one name side by side', async () => {
+    const { store } = await openStore();
+    const { root } = await applyChanges(store, undefined, [put('a', fileOf('1')), put('a/b', fileOf('2'))]);
+    expect(await findEntry(store, root, 'a')).toMatchObject({ folder: { files: 1 }, file: { bytes: 1 } });
+    const { root: without } = await applyChanges(store, root, [remove('a/b')]);
+    expect(await findEntry(store, without, 'a')).toEqual({ file: expect.objectContaining({ type: 'file' }) });
+  });
+
+  it('keeps an empty folder that was put, and drops an implied one with the last file in it', async () => {
+    const { store } = await openStore();
+    const { root } = await applyChanges(store, undefined, [
+      put('bare', { type: 'folder' }),
+      put('implied/deep/file', fileOf('1')),
+      put('kept', { type: 'folder', mode: 0o755 }),
+      put('kept/file', fileOf('2')),
+    ]);
+    const after = await applyChanges(store, root, [
+      remove('bare/unknown'),
+      remove('implied/deep/file'),
+      remove('kept/file'),
+    ]);
+    expect(await linesOf(store, after.root)).toEqual(['bare folder - -', 'kept folder - 493']);
+  });
+
+  it('refuses changes that are out of order or given twice, and paths that cannot be archived', async () => {
+    const { store } = await openStore();
+    const a = put('a', fileOf('1'));
+    for (const list of [
+      [put('b', fileOf('2')), a],
+      [a, a],
+      [a, remove('a')],
+      [put('a/b', fileOf('2')), a],
+    ]) {
+      await expect(applyChanges(store, undefined, list)).rejects.toMatchObject({ code: 'FIRN_INTERNAL' });
+    }
+    for (const path of ['', '/a', 'a//b', '../a', 'a/.', 'a\0b']) {
+      await expect(applyChanges(store, undefined, [remove(path)])).rejects.toMatchObject({
+        code: 'FIRN_PATH_UNUSABLE',
+      });
+    }
+    const badTime = put('a', fileOf('1', { mtime: 'yesterday' }));
+    await expect(applyChanges(store, undefined, [badTime])).rejects.toMatchObject({ code: 'FIRN_INTERNAL' });
+  });
+
+  it('fails when a node cannot be written, and writes it at the next try', async () => {
+    const memory = createMemoryBlobStore();
+    await memory.createContainer();
+    let failing = true;
+    const flaky: typeof memory = {
+      ...memory,
+      create: async (name, body, options) => {
+        if (failing) throw new Error('no');
+        return await memory.create(name, body, options);
+      },
+    };
+    const store = createFiletreeStore(flaky, plainKeys);
+    const list = [put('a', fileOf('1')), put('b/c', fileOf('2'))];
+    await expect(applyChanges(store, undefined, list)).rejects.toThrow('no');
+    failing = false;
+    const { root } = await applyChanges(store, undefined, list);
+    expect(await linesOf(createFiletreeStore(memory, plainKeys), root)).toHaveLength(3);
+  });
+
+  it('stops when it is cancelled, and returns the list of changes', async () => {
+    const { store } = await openStore();
+    const controller = new AbortController();
+    let returned = false;
+    async function* endless(): AsyncGenerator<Change> {
+      try {
+        for (let at = 100_000; ; at += 1) {
+          if (at === 100_100) controller.abort();
+          yield put(String(at), fileOf('1'));
+        }
+      } finally {
+        returned = true;
+      }
+    }
+    const { signal } = controller;
+    await expect(applyChanges(store, undefined, endless(), { signal })).rejects.toMatchObject({ name: 'AbortError' });
+    expect(returned).toBe(true);
+  });
+});
