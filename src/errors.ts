@@ -178,6 +178,10 @@ const table = {
     message: 'The file {path} cannot be read: {problem}.',
     advice: 'Its earlier version, if there is one, stays in the snapshot. Make it readable and archive again.',
   },
+  FIRN_FILE_SPECIAL: {
+    message: 'The path {path} was left out: {problem}.',
+    advice: 'Devices, sockets and pipes are never archived.',
+  },
   FIRN_FILE_CHANGING: {
     message: 'The file {path} changed each of {tries} times while it was read.',
     advice: 'Archive again when it is quiet.',
@@ -188,7 +192,12 @@ const table = {
     advice: 'Rename it.',
   },
 
-  // journal and publish
+  // index, journal and publish
+  FIRN_INDEX_CONTENDED: {
+    message: 'The shard {shard} of the chunk index changed under each of {tries} attempts to write it.',
+    advice: 'Other writers are busy with it. Nothing is lost; try again.',
+    retryable: true,
+  },
   FIRN_JOURNAL_DAMAGED: {
     message: 'The journal partition {blob} is damaged: {problem}.',
     advice:

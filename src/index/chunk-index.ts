@@ -144,10 +144,7 @@ export class ChunkIndex {
       const { table, added } = mergeShard(shard?.table, locations);
       if (added === 0 || (await this.#shards.write(root, table, shard, options))) return { added, conflicts };
     }
-    throw new FirnError('FIRN_STORAGE_FAILED', {
-      url: root,
-      problem: `the shard changed under each of ${MERGE_TRIES_MAX} attempts to write it`,
-    });
+    throw new FirnError('FIRN_INDEX_CONTENDED', { shard: root, tries: MERGE_TRIES_MAX });
   }
 
   /** Reads every shard: all locations, root by root, in ascending order of their hashes. */

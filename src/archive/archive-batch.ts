@@ -1,0 +1,80 @@
+/**
+ * Archives one batch of the inbox: a sealed partition of the journal in, a receipt out. Running it again, or twice at
+ * once, comes to one receipt; a batch that was retired is left alone.
+ */
+import { FirnError, isFirnError } from '../errors.ts';
+import { openJournal } from '../journal/journal.ts';
+import type { JournalRecord } from '../journal/record.ts';
+import { type ArchiveOptions, runArchive } from './archive-run.ts';
+import { inboxItems, resolveRecords } from './inbox-source.ts';
+import type { ArchiveParts } from './parts.ts';
+import { deleteReceipt, findReceipt, type Receipt } from './receipt.ts';
+
+/** What a queue message carries: a reference, whatever the size of the batch. */
+export interface BatchReference {
+  readonly source: string;
+  readonly batch: string;
+}
+
+export type BatchOutcome =
+  | { readonly outcome: 'archived'; readonly receipt: Receipt }
+  /** It has its receipt from an earlier delivery of the message. */
+  | { readonly outcome: 'repeated'; readonly receipt: Receipt }
+  /** It was published and retired. */
+  | { readonly outcome: 'retired' };
+
+export async function archiveBatch(
+  parts: ArchiveParts,
+  { source, batch }: BatchReference,
+  options: ArchiveOptions = {},
+): Promise<BatchOutcome> {
+  const earlier = await usableReceipt(parts, source, batch, options);
+  if (earlier !== undefined) return { outcome: 'repeated', receipt: earlier };
+  const records = await readBatch(parts, source, batch, options);
+  if (records === undefined) return { outcome: 'retired' };
+  const items = inboxItems(parts.inbox, source, resolveRecords(records));
+  const run = await runArchive(parts, source, batch, items, options);
+  const receipt = await run.finish({ kind: 'inbox', base: undefined });
+  return { outcome: 'archived', receipt };
+}
+
+/** A damaged receipt counts as none: it is replaced by this attempt's. */
+async function usableReceipt(
+  parts: ArchiveParts,
+  source: string,
+  batch: string,
+  options: ArchiveOptions,
+): Promise<Receipt | undefined> {
+  try {
+    return await findReceipt(parts.state, source, batch, options);
+  } catch (error) {
+    if (!isFirnError(error, 'FIRN_RECEIPT_DAMAGED')) throw error;
+    parts.onWarning(error);
+    await deleteReceipt(parts.state, source, batch, options);
+    return undefined;
+  }
+}
+
+async function readBatch(
+  parts: ArchiveParts,
+  source: string,
+  batch: string,
+  options: ArchiveOptions,
+): Promise<JournalRecord[] | undefined> {
+  const journal = openJournal(parts.state.store, source, parts.journalSettings);
+  const records: JournalRecord[] = [];
+  try {
+    const reading = journal.read(batch, { signal: options.signal });
+    for await (const record of reading) records.push(record);
+    const { corrupt } = reading.report();
+    const [first] = corrupt;
+    if (first) {
+      const problem = `${corrupt.length} records, the first at byte ${first.offset}: ${first.reason}`;
+      parts.onWarning(new FirnError('FIRN_JOURNAL_DAMAGED', { blob: `journal/${source}/${batch}`, problem }));
+    }
+    return records;
+  } catch (error) {
+    if (isFirnError(error, 'FIRN_BLOB_MISSING')) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,43 @@
+/**
+ * Archives a local folder: what differs from the source's latest snapshot becomes a receipt that is published alone, on
+ * exactly that snapshot. A receipt that comes too late, because another publish was faster, is stale; the folder is then
+ * scanned again, against the new head, and finds its chunks stored.
+ */
+import { randomBytes } from 'node:crypto';
+import type { SkippedPaths, Snapshot } from '../snapshots/snapshot.ts';
+import { type ArchiveOptions, runArchive } from './archive-run.ts';
+import { checkFolder, type FolderScan, scanFolder } from './folder-source.ts';
+import type { ArchiveParts } from './parts.ts';
+import type { ArchiveTotals } from './receipt.ts';
+
+export interface FolderOutcome {
+  /** The batch that waits for its publish; undefined when the folder is as the snapshot has it. */
+  readonly batch: string | undefined;
+  readonly scan: Readonly<FolderScan>;
+  readonly totals: ArchiveTotals;
+  readonly skipped: SkippedPaths;
+}
+
+export async function archiveFolder(
+  parts: ArchiveParts,
+  folder: string,
+  source: string,
+  base: Snapshot | undefined,
+  options: ArchiveOptions & { readonly rehash?: boolean } = {},
+): Promise<FolderOutcome> {
+  await checkFolder(folder);
+  const { filetrees } = parts;
+  const scan: FolderScan = { unchangedFiles: 0, unchangedBytes: 0 };
+  const { signal, rehash = false } = options;
+  const items = scanFolder({ folder, filetrees, root: base?.root, rehash, signal }, scan);
+  const batch = `scan-${parts.now().toISOString().replace(/[-:.]/g, '')}-${randomBytes(4).toString('hex')}`;
+  const run = await runArchive(parts, source, batch, items, options);
+  const { totals, writer } = run;
+  const { changes, skipped } = writer;
+  if (base !== undefined && changes === 0) {
+    await run.discard();
+    return { batch: undefined, scan, totals, skipped };
+  }
+  await run.finish({ kind: 'scan', base: base?.id });
+  return { batch, scan, totals, skipped };
+}

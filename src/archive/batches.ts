@@ -1,0 +1,184 @@
+/**
+ * The life of batches before they are archived: uploads are recorded, partitions sealed into batches, and each batch is
+ * named to the queue until it has a receipt.
+ *
+ * A queue message can be lost between sealing and queueing, or end in the poison queue. So sealed batches without a
+ * receipt are named again after `batchRetrySeconds`, for ever; `queued/<source>` remembers when each was named last. It
+ * is only a memory: losing it names a batch once too often.
+ */
+
+import { FirnError, isFirnError } from '../errors.ts';
+import { checkPath } from '../filetree/entry.ts';
+import { journalSources, openJournal } from '../journal/journal.ts';
+import type { RemovalRecord, UploadRecord } from '../journal/record.ts';
+import { checkSourceName } from '../journal/source-name.ts';
+import { parseJsonBlob } from '../sealing/json-blob.ts';
+import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import type { BatchReference } from './archive-batch.ts';
+import type { ArchiveParts } from './parts.ts';
+import { listReceipts } from './receipt.ts';
+
+const QUEUED_FORMAT = 1;
+const FAILED_FORMAT = 1;
+const FAILED_PREFIX = 'failed/';
+
+type BatchParts = Pick<ArchiveParts, 'state' | 'settings' | 'journalSettings' | 'now'>;
+
+/** Splits the name of an inbox blob into its source and its path; undefined when it is in no source. */
+export function sourceOfUpload(name: string): { source: string; path: string } | undefined {
+  const slash = name.indexOf('/');
+  if (slash <= 0 || slash === name.length - 1) return undefined;
+  return { source: name.slice(0, slash), path: name.slice(slash + 1) };
+}
+
+/**
+ * Records what happened to a source; durable when it resolves.
+ * @returns the batches that this sealed, which are to be queued.
+ */
+export async function recordInJournal(
+  parts: BatchParts,
+  source: string,
+  record: UploadRecord | RemovalRecord,
+  options?: CallOptions,
+): Promise<BatchReference[]> {
+  checkSourceName(source);
+  if (record.kind === 'removal') checkPath(record.path);
+  const journal = openJournal(parts.state.store, source, parts.journalSettings);
+  const { sealed } = await journal.append([record], options);
+  return sealed.map((batch) => ({ source, batch }));
+}
+
+/**
+ * Seals what is due (with `force` whatever is not empty) and finds batches that need to be named again.
+ * @returns the batches to be queued.
+ */
+export async function sealDueBatches(
+  parts: BatchParts,
+  options: CallOptions & { readonly source?: string | undefined; readonly force?: boolean } = {},
+): Promise<BatchReference[]> {
+  const due: BatchReference[] = [];
+  const sources = options.source === undefined ? journalSources(parts.state.store, options) : [options.source];
+  for await (const source of sources) {
+    const journal = openJournal(parts.state.store, source, parts.journalSettings);
+    const sealed = (await journal.sealDue({ force: options.force ?? false })).map(({ batch }) => batch);
+    const waiting = await batchesWithoutReceipt(parts, source, options);
+    const again = await batchesToNameAgain(parts, source, waiting, sealed, options);
+    for (const batch of [...sealed, ...again]) due.push({ source, batch });
+  }
+  return due;
+}
+
+interface WaitingBatch {
+  readonly batch: string;
+  readonly sealedAt: Date;
+}
+
+/** Sealed batches of a source that have no receipt yet, oldest first. */
+export async function batchesWithoutReceipt(
+  parts: BatchParts,
+  source: string,
+  options?: CallOptions,
+): Promise<WaitingBatch[]> {
+  const sealed = await openJournal(parts.state.store, source, parts.journalSettings).batches();
+  if (sealed.length === 0) return [];
+  const archived = new Set<string>();
+  for await (const { batch } of listReceipts(parts.state, source, options)) archived.add(batch);
+  return sealed.filter(({ batch }) => !archived.has(batch));
+}
+
+async function batchesToNameAgain(
+  parts: BatchParts,
+  source: string,
+  waiting: readonly WaitingBatch[],
+  sealedNow: readonly string[],
+  options: CallOptions,
+): Promise<string[]> {
+  const name = `queued/${source}`;
+  const found = await readQueued(parts, name, options);
+  const now = parts.now();
+  const retryAfterMs = parts.settings.batchRetrySeconds * 1000;
+  const again = waiting
+    .filter(({ batch }) => !sealedNow.includes(batch))
+    .filter(({ batch, sealedAt }) => {
+      const last = found?.queued[batch];
+      return now.getTime() - (last === undefined ? sealedAt.getTime() : Date.parse(last)) >= retryAfterMs;
+    })
+    .map(({ batch }) => batch);
+  if (again.length === 0) return [];
+  const kept = waiting.flatMap(({ batch }) => {
+    const last = again.includes(batch) ? now.toISOString() : found?.queued[batch];
+    return last === undefined ? [] : [[batch, last] as const];
+  });
+  const body = Buffer.from(JSON.stringify({ format: QUEUED_FORMAT, queued: Object.fromEntries(kept) }));
+  try {
+    if (found === undefined) await parts.state.store.create(name, body, options);
+    else await parts.state.store.replace(name, body, { ...options, ifMatch: found.etag });
+  } catch (error) {
+    // Another timer was faster and names them.
+    if (isBlobFailure(error, 'exists', 'changed', 'missing')) return [];
+    throw error;
+  }
+  return again;
+}
+
+async function readQueued(
+  parts: BatchParts,
+  name: string,
+  options: CallOptions,
+): Promise<{ queued: Readonly<Record<string, string>>; etag: string } | undefined> {
+  try {
+    const { body, properties } = await parts.state.store.read(name, options);
+    const { etag } = properties;
+    try {
+      const { queued } = parseJsonBlob(name, body, QUEUED_FORMAT);
+      return { queued: isTimes(queued) ? queued : {}, etag };
+    } catch (error) {
+      if (isFirnError(error, 'FIRN_BLOB_DAMAGED')) return { queued: {}, etag };
+      throw error;
+    }
+  } catch (error) {
+    if (isBlobFailure(error, 'missing')) return undefined;
+    throw error;
+  }
+}
+
+function isTimes(value: unknown): value is Record<string, string> {
+  return typeof value === 'object' && value !== null && Object.values(value).every((each) => typeof each === 'string');
+}
+
+/** A batch that ended in the poison queue: it is still tried again, and shown until it is archived. */
+export interface FailedBatch extends BatchReference {
+  /** RFC 3339, UTC: the last time it was given up. */
+  readonly time: string;
+}
+
+export async function markBatchFailed(
+  parts: BatchParts,
+  { source, batch }: BatchReference,
+  options?: CallOptions,
+): Promise<FirnError> {
+  const name = `${FAILED_PREFIX}${source}/${batch}`;
+  const failed: FailedBatch = { source, batch, time: parts.now().toISOString() };
+  await parts.state.store.delete(name, options);
+  try {
+    await parts.state.store.create(name, Buffer.from(JSON.stringify({ format: FAILED_FORMAT, ...failed })), options);
+  } catch (error) {
+    if (!isBlobFailure(error, 'exists')) throw error;
+  }
+  return new FirnError('FIRN_BATCH_FAILED', { source, batch, problem: 'every delivery of its message failed' });
+}
+
+export async function clearBatchFailure(
+  parts: BatchParts,
+  { source, batch }: BatchReference,
+  options?: CallOptions,
+): Promise<void> {
+  await parts.state.store.delete(`${FAILED_PREFIX}${source}/${batch}`, options);
+}
+
+export async function* failedBatches(parts: BatchParts, options?: CallOptions): AsyncGenerator<FailedBatch> {
+  for await (const { name, lastModified } of parts.state.store.list({ ...options, prefix: FAILED_PREFIX })) {
+    const [, source, batch] = name.split('/');
+    if (source && batch) yield { source, batch, time: lastModified.toISOString() };
+  }
+}

@@ -1,0 +1,291 @@
+/**
+ * A local folder as a source: what differs between the folder and a filetree, as items in order of path.
+ *
+ * A file counts as unchanged when size, mtime and mode are those of the tree (`rehash` reads it all the same). Symbolic
+ * links are taken as links and never followed. Devices, sockets and pipes are skipped and named; so is what cannot be
+ * read, and its earlier version stays. The folder itself has no entry. Names of one folder are held in memory.
+ */
+import { type BigIntStats, constants } from 'node:fs';
+import { type FileHandle, lstat, open, readdir, readlink } from 'node:fs/promises';
+import path from 'node:path';
+import { FirnError, problemOf } from '../errors.ts';
+import {
+  compareNames,
+  type EntryAttributes,
+  type FileEntry,
+  type FolderEntry,
+  type LinkEntry,
+  pathProblem,
+} from '../filetree/entry.ts';
+import type { FiletreeStore } from '../filetree/filetree-store.ts';
+import { listFolder } from '../filetree/walk.ts';
+import type { Hash } from '../sealing/keys.ts';
+import type { CallOptions } from '../storage/blob-store.ts';
+import type { ArchiveItem, OpenedItem } from './item.ts';
+
+const READ_BYTES = 1024 * 1024;
+const NANOSECONDS_PER_SECOND = 1_000_000_000n;
+
+export interface FolderScan {
+  /** Files and links that are as they were. */
+  unchangedFiles: number;
+  /** Their bytes. */
+  unchangedBytes: number;
+}
+
+export interface ScanOptions {
+  readonly folder: string;
+  readonly filetrees: FiletreeStore;
+  /** The tree to compare with; undefined for none. */
+  readonly root: Hash | undefined;
+  /** Read every file, whatever its attributes say. */
+  readonly rehash: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** @throws FIRN_FOLDER_MISSING, FIRN_NOT_A_FOLDER, FIRN_FILE_UNREADABLE when the folder itself cannot be read. */
+export async function checkFolder(folder: string): Promise<void> {
+  try {
+    // Follows a link: a user may name a folder by one.
+    await readdir(folder);
+  } catch (error) {
+    const code = codeOf(error);
+    if (code === 'ENOENT') throw new FirnError('FIRN_FOLDER_MISSING', { path: folder }, { cause: error });
+    if (code === 'ENOTDIR') throw new FirnError('FIRN_NOT_A_FOLDER', { path: folder }, { cause: error });
+    throw new FirnError('FIRN_FILE_UNREADABLE', { path: folder, problem: problemOf(error) }, { cause: error });
+  }
+}
+
+/** Yields the difference and counts what is the same in `scan`. */
+export async function* scanFolder(options: ScanOptions, scan: FolderScan): AsyncGenerator<ArchiveItem> {
+  yield* new FolderScanner(options, scan).folder('', options.root);
+}
+
+/** What a filetree has under one name. */
+interface Known {
+  folder?: FolderEntry;
+  file?: FileEntry | LinkEntry;
+}
+
+class FolderScanner {
+  readonly #options: ScanOptions;
+  readonly #scan: FolderScan;
+
+  constructor(options: ScanOptions, scan: FolderScan) {
+    this.#options = options;
+    this.#scan = scan;
+  }
+
+  /** One folder: `at` is its path inside the source, empty for the top, else ending with «/». */
+  async *folder(at: string, root: Hash | undefined): AsyncGenerator<ArchiveItem> {
+    const { signal } = this.#options;
+    signal?.throwIfAborted();
+    let names: Buffer[];
+    try {
+      names = await readdir(this.#local(at), { encoding: 'buffer' });
+    } catch (error) {
+      yield skip(at.slice(0, -1), 'FIRN_FILE_UNREADABLE', problemOf(error));
+      return;
+    }
+    names.sort(Buffer.compare);
+    const known = this.#knownIn(root);
+    try {
+      let next = await known.next();
+      for (const raw of names) {
+        const name = raw.toString();
+        while (!next.done && compareNames(next.value.name, name) < 0) {
+          yield { path: at + next.value.name, op: 'remove' };
+          next = await known.next();
+        }
+        let before: Known = {};
+        if (!next.done && next.value.name === name) {
+          before = next.value.known;
+          next = await known.next();
+        }
+        if (Buffer.from(name).equals(raw)) yield* this.#entry(at, name, before);
+        else yield skip(at + name, 'FIRN_PATH_UNUSABLE', 'its name is not valid UTF-8');
+      }
+      for (; !next.done; next = await known.next()) yield { path: at + next.value.name, op: 'remove' };
+    } finally {
+      await known.return(undefined);
+    }
+  }
+
+  async *#entry(at: string, name: string, before: Known): AsyncGenerator<ArchiveItem> {
+    const entryPath = at + name;
+    const problem = pathProblem(entryPath);
+    if (problem) {
+      yield skip(entryPath, 'FIRN_PATH_UNUSABLE', problem);
+      return;
+    }
+    let stats: BigIntStats;
+    try {
+      stats = await lstat(this.#local(entryPath), { bigint: true });
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') {
+        if (before.file || before.folder) yield { path: entryPath, op: 'remove' };
+      } else yield skip(entryPath, 'FIRN_FILE_UNREADABLE', problemOf(error));
+      return;
+    }
+    if (stats.isDirectory()) yield* this.#folderEntry(entryPath, stats, before);
+    else if (stats.isFile() || stats.isSymbolicLink()) yield* this.#fileEntry(entryPath, stats, before);
+    else yield skip(entryPath, 'FIRN_FILE_SPECIAL', `it is ${specialKind(stats)}, which has no content to archive`);
+  }
+
+  async *#folderEntry(entryPath: string, stats: BigIntStats, before: Known): AsyncGenerator<ArchiveItem> {
+    if (before.file) yield { path: entryPath, op: 'remove' };
+    const folder = before.file ? undefined : before.folder;
+    const attributes = attributesOf(stats);
+    if (folder?.mtime !== attributes.mtime || folder?.mode !== attributes.mode) {
+      yield { path: entryPath, op: 'put', bytes: 0, open: async () => ({ type: 'folder', attributes }) };
+    }
+    yield* this.folder(`${entryPath}/`, folder?.tree);
+  }
+
+  async *#fileEntry(entryPath: string, stats: BigIntStats, before: Known): AsyncGenerator<ArchiveItem> {
+    if (before.folder) yield { path: entryPath, op: 'remove' };
+    else if (before.file && !this.#options.rehash && isUnchanged(stats, before.file)) {
+      this.#scan.unchangedFiles += 1;
+      this.#scan.unchangedBytes += before.file.type === 'file' ? before.file.bytes : 0;
+      return;
+    }
+    const local = this.#local(entryPath);
+    const link = stats.isSymbolicLink();
+    yield {
+      path: entryPath,
+      op: 'put',
+      bytes: link ? 0 : Number(stats.size),
+      open: async (options) => (link ? await openLink(entryPath, local) : await openFile(entryPath, local, options)),
+    };
+  }
+
+  /** What the tree has in a folder, by name. */
+  async *#knownIn(root: Hash | undefined): AsyncGenerator<{ name: string; known: Known }, undefined> {
+    if (root === undefined) return undefined;
+    let held: { name: string; known: Known } | undefined;
+    for await (const entry of listFolder(this.#options.filetrees, root, '', { signal: this.#options.signal })) {
+      if (held?.name !== entry.name) {
+        if (held) yield held;
+        held = { name: entry.name, known: {} };
+      }
+      if (entry.type === 'folder') held.known.folder = entry;
+      else held.known.file = entry;
+    }
+    if (held) yield held;
+    return undefined;
+  }
+
+  #local(entryPath: string): string {
+    return path.join(this.#options.folder, entryPath);
+  }
+}
+
+function skip(entryPath: string, code: string, problem: string): ArchiveItem {
+  return { path: entryPath, op: 'skip', code, problem };
+}
+
+function specialKind(stats: BigIntStats): string {
+  if (stats.isFIFO()) return 'a pipe';
+  if (stats.isSocket()) return 'a socket';
+  return 'a device';
+}
+
+/** Nanoseconds since 1970 as RFC 3339 in UTC, with the decimals that are not zero. */
+export function timeOfNanoseconds(nanoseconds: bigint): string {
+  let seconds = nanoseconds / NANOSECONDS_PER_SECOND;
+  let fraction = nanoseconds % NANOSECONDS_PER_SECOND;
+  if (fraction < 0n) {
+    seconds -= 1n;
+    fraction += NANOSECONDS_PER_SECOND;
+  }
+  const decimals = fraction === 0n ? '' : `.${String(fraction).padStart(9, '0').replace(/0+$/, '')}`;
+  return `${new Date(Number(seconds) * 1000).toISOString().slice(0, -5)}${decimals}Z`;
+}
+
+export function attributesOf(stats: BigIntStats): Required<EntryAttributes> {
+  return { mtime: timeOfNanoseconds(stats.mtimeNs), mode: Number(stats.mode) & 0o7777 };
+}
+
+function isUnchanged(stats: BigIntStats, before: FileEntry | LinkEntry): boolean {
+  const { mtime, mode } = attributesOf(stats);
+  if (before.mtime !== mtime || before.mode !== mode) return false;
+  return before.type === 'file'
+    ? stats.isFile() && BigInt(before.bytes) === stats.size
+    : stats.isSymbolicLink() && stats.size === BigInt(Buffer.byteLength(before.target));
+}
+
+async function openLink(entryPath: string, local: string): Promise<OpenedItem> {
+  try {
+    const stats = await lstat(local, { bigint: true });
+    const raw = await readlink(local, { encoding: 'buffer' });
+    const target = raw.toString();
+    if (!Buffer.from(target).equals(raw)) {
+      throw new FirnError('FIRN_FILE_UNREADABLE', { path: entryPath, problem: 'its target is not valid UTF-8' });
+    }
+    return { type: 'link', attributes: attributesOf(stats), target };
+  } catch (error) {
+    return goneOrUnreadable(entryPath, error);
+  }
+}
+
+async function openFile(entryPath: string, local: string, options?: CallOptions): Promise<OpenedItem> {
+  let handle: FileHandle | undefined;
+  try {
+    // Without following a link, and without waiting for a writer, should the file have become something else.
+    handle = await open(local, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const before = await handle.stat({ bigint: true });
+    if (!before.isFile()) {
+      throw new FirnError('FIRN_FILE_UNREADABLE', { path: entryPath, problem: 'it is not a file any more' });
+    }
+    const opened = handle;
+    return {
+      type: 'file',
+      attributes: attributesOf(before),
+      content: contentOf(entryPath, opened, Number(before.size), options?.signal),
+      unchanged: async () => {
+        try {
+          const after = await opened.stat({ bigint: true });
+          return after.size === before.size && after.mtimeNs === before.mtimeNs && after.ctimeNs === before.ctimeNs;
+        } finally {
+          await opened.close();
+        }
+      },
+    };
+  } catch (error) {
+    await handle?.close();
+    return goneOrUnreadable(entryPath, error);
+  }
+}
+
+async function* contentOf(
+  entryPath: string,
+  handle: FileHandle,
+  bytesExpected: number,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Buffer> {
+  // One byte more than a small file has, so that a file that grew is noticed and the end costs no large buffer.
+  const bytesAtOnce = Math.min(READ_BYTES, bytesExpected + 1);
+  try {
+    for (;;) {
+      signal?.throwIfAborted();
+      const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(bytesAtOnce), 0, bytesAtOnce, null);
+      if (bytesRead === 0) return;
+      yield buffer.subarray(0, bytesRead);
+    }
+  } catch (error) {
+    await handle.close();
+    throw signal?.aborted
+      ? error
+      : new FirnError('FIRN_FILE_UNREADABLE', { path: entryPath, problem: problemOf(error) }, { cause: error });
+  }
+}
+
+function goneOrUnreadable(entryPath: string, error: unknown): OpenedItem {
+  if (codeOf(error) === 'ENOENT') return { type: 'gone' };
+  if (error instanceof FirnError) throw error;
+  throw new FirnError('FIRN_FILE_UNREADABLE', { path: entryPath, problem: problemOf(error) }, { cause: error });
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
+}

@@ -1,0 +1,36 @@
+/** What a source hands to the archive pipeline, in `compareChanges` order of the changes they become. */
+import type { EntryAttributes } from '../filetree/entry.ts';
+import type { CallOptions } from '../storage/blob-store.ts';
+
+/** One opening of a file, link or folder of a source. */
+export type OpenedItem =
+  | {
+      readonly type: 'file';
+      readonly attributes: EntryAttributes;
+      readonly etag?: string | undefined;
+      readonly content: AsyncIterable<Buffer>;
+      /** Asked after the content was read: whether it stood still meanwhile. Releases what the opening holds. */
+      readonly unchanged: () => Promise<boolean>;
+    }
+  | {
+      readonly type: 'link';
+      readonly attributes: EntryAttributes;
+      readonly etag?: string | undefined;
+      readonly target: string;
+    }
+  | { readonly type: 'folder'; readonly attributes: EntryAttributes; readonly etag?: string | undefined }
+  /** It is not there any more: nothing is archived, nothing removed. */
+  | { readonly type: 'gone' };
+
+export type ArchiveItem =
+  | { readonly path: string; readonly op: 'remove' }
+  /** The source cannot give it; an earlier version stays in the tree. */
+  | { readonly path: string; readonly op: 'skip'; readonly code: string; readonly problem: string }
+  | {
+      readonly path: string;
+      readonly op: 'put';
+      /** As the source announced it; the pipeline reads small files whole. */
+      readonly bytes: number;
+      /** @throws FIRN_FILE_UNREADABLE when it cannot be read for a reason of its own. */
+      readonly open: (options?: CallOptions) => Promise<OpenedItem>;
+    };

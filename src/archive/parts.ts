@@ -1,0 +1,30 @@
+/** What archiving works with; `repository.ts` provides it. */
+import type { ChunkWriter } from '../chunks/chunk-writer.ts';
+import type { Chunker } from '../chunks/chunker.ts';
+import type { ChunkLocation } from '../chunks/location.ts';
+import type { FirnError } from '../errors.ts';
+import type { FiletreeStore } from '../filetree/filetree-store.ts';
+import type { ChunkIndex } from '../index/chunk-index.ts';
+import type { JournalSettings } from '../journal/journal.ts';
+import type { Keys } from '../sealing/keys.ts';
+import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
+import type { Settings } from '../settings.ts';
+import type { BlobStore } from '../storage/blob-store.ts';
+
+export interface ArchiveParts {
+  readonly inbox: BlobStore;
+  readonly state: SealedBlobs;
+  readonly keys: Keys;
+  /** Undefined for one chunk a file. */
+  readonly chunker: Chunker | undefined;
+  readonly filetrees: FiletreeStore;
+  readonly settings: Settings;
+  readonly journalSettings: JournalSettings;
+  readonly createIndex: () => ChunkIndex;
+  readonly createWriter: (
+    onStored: (locations: readonly ChunkLocation[]) => void,
+    signal: AbortSignal | undefined,
+  ) => ChunkWriter;
+  readonly now: () => Date;
+  readonly onWarning: (error: FirnError) => void;
+}

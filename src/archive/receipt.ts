@@ -1,0 +1,293 @@
+/**
+ * Receipts: the durable result of archiving one batch, waiting to be published. A receipt is a small JSON blob and the
+ * parts that it names; the parts are written first, so a receipt that can be seen is whole, and whatever died half-way
+ * left parts that nobody reads.
+ *
+ *     receipts/<source>/<batch>/receipt                  the receipt, sealed JSON
+ *     receipts/<source>/<batch>/<run>/changes-<n>        changes in `compareChanges` order, one JSON object a line
+ *     receipts/<source>/<batch>/<run>/index              the locations of the chunks it needs, a location table
+ *
+ * Each attempt at a batch writes under a run of its own, so two attempts at once never mix their parts; the first
+ * receipt stays and the other attempt adopts it.
+ */
+import { randomBytes } from 'node:crypto';
+import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
+import { FirnError, isFirnError } from '../errors.ts';
+import { type Change, compareChanges } from '../filetree/entry.ts';
+import { hasNumbers, parseJsonBlob } from '../sealing/json-blob.ts';
+import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
+import { SKIPPED_NAMED_MAX, type SkippedPath, type SkippedPaths } from '../snapshots/snapshot.ts';
+import type { CallOptions } from '../storage/blob-store.ts';
+
+const RECEIPT_FORMAT = 1;
+export const RECEIPT_PREFIX = 'receipts/';
+/** Raw bytes of a part of changes; readers of many receipts hold one part of each. */
+const CHANGES_PART_BYTES_TARGET = 256 * 1024;
+
+/** A change, with the version of the upload that it came from. */
+export type ArchivedChange = Change & { readonly etag?: string | undefined };
+
+export interface ArchiveTotals {
+  /** Files and links read. */
+  readonly files: number;
+  readonly bytes: number;
+  readonly newChunks: number;
+  /** Raw bytes of the new chunks. */
+  readonly newBytes: number;
+  /** Bytes that they take on storage. */
+  readonly storedBytes: number;
+  /** Uploads that were replaced or deleted before they could be read. */
+  readonly gone: number;
+}
+
+export interface Receipt {
+  readonly source: string;
+  readonly batch: string;
+  /** Names the folder of its parts. */
+  readonly run: string;
+  /** RFC 3339, UTC. */
+  readonly time: string;
+  /**
+   * `inbox`: its changes apply to whatever the head is. `scan`: they are the difference between a local folder and the
+   * snapshot `base` (undefined: no snapshot), and apply to nothing else.
+   */
+  readonly kind: 'inbox' | 'scan';
+  readonly base: string | undefined;
+  readonly changesParts: number;
+  readonly changes: number;
+  readonly indexEntries: number;
+  readonly totals: ArchiveTotals;
+  readonly skipped: SkippedPaths;
+}
+
+function folderOf(source: string, batch: string): string {
+  return `${RECEIPT_PREFIX}${source}/${batch}/`;
+}
+
+function receiptName(source: string, batch: string): string {
+  return `${folderOf(source, batch)}receipt`;
+}
+
+function changesName({ source, batch, run }: Pick<Receipt, 'source' | 'batch' | 'run'>, part: number): string {
+  return `${folderOf(source, batch)}${run}/changes-${String(part).padStart(6, '0')}`;
+}
+
+function indexName({ source, batch, run }: Pick<Receipt, 'source' | 'batch' | 'run'>): string {
+  return `${folderOf(source, batch)}${run}/index`;
+}
+
+/** Writes the receipt of one attempt at one batch. */
+export class ReceiptWriter {
+  readonly #state: SealedBlobs;
+  readonly #at: { source: string; batch: string; run: string };
+  readonly #skipped: SkippedPath[] = [];
+  #skippedCount = 0;
+  #lines: string[] = [];
+  #lineBytes = 0;
+  #parts = 0;
+  #changes = 0;
+  #last: Change | undefined;
+
+  constructor(state: SealedBlobs, source: string, batch: string) {
+    this.#state = state;
+    this.#at = { source, batch, run: randomBytes(8).toString('hex') };
+  }
+
+  /** Adds a change; they must come in `compareChanges` order. */
+  async addChange(change: ArchivedChange, options?: CallOptions): Promise<void> {
+    if (this.#last && compareChanges(this.#last, change) >= 0) throw new Error(`${change.path} is out of order.`);
+    this.#last = change;
+    const line = `${JSON.stringify(change)}\n`;
+    this.#lines.push(line);
+    this.#lineBytes += Buffer.byteLength(line);
+    this.#changes += 1;
+    if (this.#lineBytes >= CHANGES_PART_BYTES_TARGET) await this.#writePart(options);
+  }
+
+  addSkipped(skipped: SkippedPath): void {
+    this.#skippedCount += 1;
+    if (this.#skipped.length < SKIPPED_NAMED_MAX) this.#skipped.push(skipped);
+  }
+
+  get changes(): number {
+    return this.#changes;
+  }
+
+  get skipped(): SkippedPaths {
+    return { count: this.#skippedCount, paths: this.#skipped };
+  }
+
+  async #writePart(options?: CallOptions): Promise<void> {
+    const body = Buffer.from(this.#lines.join(''));
+    this.#lines = [];
+    this.#lineBytes = 0;
+    await this.#state.create('receipt', changesName(this.#at, this.#parts), body, options);
+    this.#parts += 1;
+  }
+
+  /**
+   * Makes the receipt visible. Every chunk it needs must be durable.
+   * @returns this receipt, or the one that another attempt at the batch wrote before.
+   */
+  async finish(
+    receipt: Pick<Receipt, 'time' | 'kind' | 'base' | 'totals'>,
+    locations: readonly ChunkLocation[],
+    options?: CallOptions,
+  ): Promise<Receipt> {
+    if (this.#lines.length > 0) await this.#writePart(options);
+    if (locations.length > 0) {
+      await this.#state.create('receipt-index', indexName(this.#at), LocationTable.of(locations).bytes, options);
+    }
+    const whole: Receipt = {
+      ...this.#at,
+      ...receipt,
+      changesParts: this.#parts,
+      changes: this.#changes,
+      indexEntries: locations.length,
+      skipped: this.skipped,
+    };
+    const { source, batch } = this.#at;
+    const body = Buffer.from(JSON.stringify({ format: RECEIPT_FORMAT, ...whole, base: whole.base ?? null }));
+    const created = await this.#state.create('receipt', receiptName(source, batch), body, options);
+    if (created !== undefined) return whole;
+    await this.discard(options);
+    const other = await findReceipt(this.#state, source, batch, options);
+    // It was there and is gone: the batch was published and retired meanwhile.
+    return other ?? whole;
+  }
+
+  /** Removes the parts of this attempt. */
+  async discard(options?: CallOptions): Promise<void> {
+    const { source, batch, run } = this.#at;
+    await deleteUnder(this.#state, `${folderOf(source, batch)}${run}/`, options);
+  }
+}
+
+/** @returns undefined when the batch has none. @throws FIRN_RECEIPT_DAMAGED. */
+export async function findReceipt(
+  state: SealedBlobs,
+  source: string,
+  batch: string,
+  options?: CallOptions,
+): Promise<Receipt | undefined> {
+  const name = receiptName(source, batch);
+  return await orDamaged(name, async () => {
+    const found = await state.find('receipt', name, options);
+    return found && parseReceipt(name, found.body);
+  });
+}
+
+function parseReceipt(name: string, body: Buffer): Receipt {
+  const { format: _, ...value } = parseJsonBlob(name, body, RECEIPT_FORMAT);
+  const { source, batch, run, time, kind, base, totals, skipped } = value as Partial<Receipt> & {
+    base?: string | null;
+  };
+  if (
+    typeof source !== 'string' ||
+    typeof batch !== 'string' ||
+    receiptName(source, batch) !== name ||
+    typeof run !== 'string' ||
+    typeof time !== 'string' ||
+    (kind !== 'inbox' && kind !== 'scan') ||
+    !hasNumbers(value, 'changesParts', 'changes', 'indexEntries') ||
+    !hasNumbers(totals, 'files', 'bytes', 'newChunks', 'newBytes', 'storedBytes', 'gone') ||
+    !hasNumbers(skipped, 'count') ||
+    !Array.isArray(skipped.paths)
+  ) {
+    throw new FirnError('FIRN_BLOB_DAMAGED', { blob: name, problem: 'it is not the receipt of this batch' });
+  }
+  const { changesParts, changes, indexEntries } = value;
+  return {
+    source,
+    batch,
+    run,
+    time,
+    kind,
+    base: base ?? undefined,
+    changesParts,
+    changes,
+    indexEntries,
+    totals,
+    skipped,
+  };
+}
+
+/** The changes of a receipt, in order; one part in memory at a time. @throws FIRN_RECEIPT_DAMAGED. */
+export async function* readChanges(
+  state: SealedBlobs,
+  receipt: Receipt,
+  options?: CallOptions,
+): AsyncGenerator<ArchivedChange> {
+  let count = 0;
+  for (let part = 0; part < receipt.changesParts; part += 1) {
+    const name = changesName(receipt, part);
+    const lines = await orDamaged(name, async () => {
+      const { body } = await state.get('receipt', name, options);
+      return body
+        .toString()
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => JSON.parse(line) as ArchivedChange);
+    });
+    count += lines.length;
+    yield* lines;
+  }
+  if (count !== receipt.changes) {
+    const blob = receiptName(receipt.source, receipt.batch);
+    throw new FirnError('FIRN_RECEIPT_DAMAGED', { blob, problem: 'it does not have all its changes' });
+  }
+}
+
+/** The chunk locations of a receipt; undefined when it needs none. @throws FIRN_RECEIPT_DAMAGED. */
+export async function readLocations(
+  state: SealedBlobs,
+  receipt: Receipt,
+  options?: CallOptions,
+): Promise<LocationTable | undefined> {
+  if (receipt.indexEntries === 0) return undefined;
+  const name = indexName(receipt);
+  return await orDamaged(name, async () =>
+    LocationTable.from(name, (await state.get('receipt-index', name, options)).body),
+  );
+}
+
+/** Which batches of a source (of all sources when undefined) have a receipt, in the order of their names. */
+export async function* listReceipts(
+  state: SealedBlobs,
+  source: string | undefined,
+  options?: CallOptions,
+): AsyncGenerator<{ source: string; batch: string; written: Date }> {
+  const prefix = source === undefined ? RECEIPT_PREFIX : `${RECEIPT_PREFIX}${source}/`;
+  for await (const { name, lastModified } of state.store.list({ ...options, prefix })) {
+    const [, receiptSource, batch, last] = name.split('/');
+    if (receiptSource && batch && last === 'receipt') yield { source: receiptSource, batch, written: lastModified };
+  }
+}
+
+/** Removes a receipt with all its parts; the receipt itself last, so that dying half-way leaves it to be found. */
+export async function deleteReceipt(
+  state: SealedBlobs,
+  source: string,
+  batch: string,
+  options?: CallOptions,
+): Promise<void> {
+  await deleteUnder(state, folderOf(source, batch), options, receiptName(source, batch));
+  await state.store.delete(receiptName(source, batch), options);
+}
+
+async function deleteUnder(state: SealedBlobs, prefix: string, options?: CallOptions, except?: string): Promise<void> {
+  for await (const { name } of state.store.list({ ...options, prefix })) {
+    if (name !== except) await state.store.delete(name, options);
+  }
+}
+
+async function orDamaged<T>(blob: string, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    const damaged =
+      error instanceof SyntaxError || isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED', 'FIRN_BLOB_MISSING');
+    if (!damaged) throw error;
+    throw new FirnError('FIRN_RECEIPT_DAMAGED', { blob, problem: error.message }, { cause: error });
+  }
+}

@@ -1,0 +1,48 @@
+/** Which sources are to be published now. */
+import { batchesWithoutReceipt } from '../archive/batches.ts';
+import { listReceipts } from '../archive/receipt.ts';
+import { openJournal } from '../journal/journal.ts';
+import type { CallOptions } from '../storage/blob-store.ts';
+import type { PublishParts } from './parts.ts';
+
+export interface SourceState {
+  /** When each waiting receipt was written. */
+  readonly receiptsWritten: readonly Date[];
+  /** Sealed batches that are not archived yet. */
+  readonly batchesWaiting: number;
+  /** Uploads are recorded that are in no sealed batch yet. */
+  readonly openRecords: boolean;
+}
+
+/**
+ * A source is due when it has receipts and is quiet (nothing is on its way to a receipt), so that one drop of many files
+ * becomes one snapshot; or when a receipt has waited for `publishAgeSecondsMax`, quiet or not. Pure.
+ */
+export function isPublishDue(state: SourceState, now: Date, publishAgeSecondsMax: number): boolean {
+  if (state.receiptsWritten.length === 0) return false;
+  if (state.batchesWaiting === 0 && !state.openRecords) return true;
+  const oldest = Math.min(...state.receiptsWritten.map((written) => written.getTime()));
+  return now.getTime() - oldest >= publishAgeSecondsMax * 1000;
+}
+
+export async function readSourceState(
+  parts: PublishParts,
+  source: string,
+  options?: CallOptions,
+): Promise<SourceState> {
+  const receiptsWritten: Date[] = [];
+  for await (const { written } of listReceipts(parts.state, source, options)) receiptsWritten.push(written);
+  const batchesWaiting = (await batchesWithoutReceipt(parts, source, options)).length;
+  const journal = openJournal(parts.state.store, source, parts.journalSettings);
+  return { receiptsWritten, batchesWaiting, openRecords: await journal.hasOpenRecords() };
+}
+
+/** The sources that are due. */
+export async function* sourcesDue(parts: PublishParts, options?: CallOptions): AsyncGenerator<string> {
+  const sources = new Set<string>();
+  for await (const { source } of listReceipts(parts.state, undefined, options)) sources.add(source);
+  for (const source of sources) {
+    const state = await readSourceState(parts, source, options);
+    if (isPublishDue(state, parts.now(), parts.settings.publishAgeSecondsMax)) yield source;
+  }
+}

@@ -1,0 +1,23 @@
+/** What the publish steps work with; `repository.ts` provides it. */
+import type { FirnError } from '../errors.ts';
+import type { FiletreeStore } from '../filetree/filetree-store.ts';
+import type { ChunkIndex } from '../index/chunk-index.ts';
+import type { JournalSettings } from '../journal/journal.ts';
+import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
+import type { Settings } from '../settings.ts';
+import type { SnapshotStore } from '../snapshots/snapshot-store.ts';
+import type { BlobStore } from '../storage/blob-store.ts';
+
+export interface PublishParts {
+  readonly inbox: BlobStore;
+  readonly state: SealedBlobs;
+  readonly snapshots: SnapshotStore;
+  readonly filetrees: FiletreeStore;
+  readonly settings: Settings;
+  readonly journalSettings: JournalSettings;
+  /** A session of the chunk index with nothing recorded. */
+  readonly createIndex: () => ChunkIndex;
+  readonly now: () => Date;
+  /** Told about what was wrong and could be helped. */
+  readonly onWarning: (error: FirnError) => void;
+}

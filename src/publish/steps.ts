@@ -1,0 +1,153 @@
+/**
+ * The steps of a publish after its plan: flush the chunk locations, build the filetrees, commit. Each is a plain function
+ * that may run twice, at once, or die anywhere, and comes to the same result when it is run again. The durable
+ * orchestration and `publishSource` run them; the order is in both: commit only after every flush and the build.
+ */
+import { type Receipt, readChanges, readLocations } from '../archive/receipt.ts';
+import { FirnError } from '../errors.ts';
+import { applyChanges } from '../filetree/apply-changes.ts';
+import type { FolderTotals } from '../filetree/entry.ts';
+import { type FlushReport, rootNumber } from '../index/chunk-index.ts';
+import type { Hash } from '../sealing/keys.ts';
+import type { Snapshot } from '../snapshots/snapshot.ts';
+import type { CallOptions } from '../storage/blob-store.ts';
+import { mergeChanges } from './merge-changes.ts';
+import type { PublishParts } from './parts.ts';
+import { deletePlan, type Plan, type RootRange, withPlan } from './plan.ts';
+import { retireBatches } from './retire.ts';
+
+/** What `buildFiletrees` answers; small enough to travel through an orchestration. */
+export interface BuiltTree {
+  readonly root: Hash;
+  readonly totals: FolderTotals;
+  readonly added: number;
+  readonly changed: number;
+  readonly removed: number;
+}
+
+export type PublishOutcome =
+  | { readonly outcome: 'published'; readonly snapshot: Snapshot }
+  /** The tree is the one of the parent (or still nothing): no new snapshot. */
+  | { readonly outcome: 'unchanged'; readonly snapshot: Snapshot | undefined };
+
+/** Merges the chunk locations of the plan's receipts into the shards of these roots. */
+export async function flushShards(
+  parts: PublishParts,
+  planName: string,
+  range: RootRange,
+  options?: CallOptions,
+): Promise<FlushReport> {
+  return await withPlan(
+    parts,
+    planName,
+    async (_plan, receipts) => {
+      const index = parts.createIndex();
+      for (const receipt of receipts) {
+        const table = await readLocations(parts.state, receipt, options);
+        for (const location of table?.locations() ?? []) {
+          const root = rootNumber(location.hash);
+          if (root >= range.from && root < range.to) index.record([location]);
+        }
+      }
+      return await index.flush(options);
+    },
+    options,
+  );
+}
+
+/** Writes the filetrees of the snapshot to be; all of them are durable when it resolves. */
+export async function buildFiletrees(parts: PublishParts, planName: string, options?: CallOptions): Promise<BuiltTree> {
+  return await withPlan(
+    parts,
+    planName,
+    async (plan, receipts) => {
+      const parent = await parentOf(parts, plan, options);
+      const changes = mergeChanges(receipts.map((receipt) => readChanges(parts.state, receipt, options)));
+      const { root, totals, added, changed, removed } = await applyChanges(
+        parts.filetrees,
+        parent?.root,
+        changes,
+        options ?? {},
+      );
+      return { root, totals, added, changed, removed };
+    },
+    options,
+  );
+}
+
+/**
+ * Writes the snapshot and moves the head, then retires the batches. To be called only when every flush of the plan and
+ * its filetrees are durable.
+ * @throws FIRN_PUBLISH_CONFLICT when the source has moved on from the plan's parent.
+ */
+export async function commitSnapshot(
+  parts: PublishParts,
+  planName: string,
+  tree: BuiltTree,
+  options?: CallOptions,
+): Promise<PublishOutcome> {
+  return await withPlan(
+    parts,
+    planName,
+    async (plan, receipts) => {
+      const { source, batches } = plan;
+      const head = await parts.snapshots.readHead(source, options);
+      if (head?.snapshot.id === plan.snapshot.id) return await finish(parts, planName, head.snapshot, options);
+      if (head?.snapshot.id !== plan.parent) throw new FirnError('FIRN_PUBLISH_CONFLICT', { source });
+      const scanned = receipts.some(({ kind }) => kind === 'scan');
+      const empty = tree.totals.files === 0 && tree.totals.folders === 0;
+      if (head ? head.snapshot.root === tree.root : empty && !scanned) {
+        // The plan goes first: should this die here, the receipts are planned again and come to the same.
+        await deletePlan(parts.state, planName, options);
+        await retireBatches(parts, source, batches, options);
+        return { outcome: 'unchanged', snapshot: head?.snapshot };
+      }
+      const snapshot = await parts.snapshots.create(manifestOf(plan, tree, receipts), options);
+      if (!(await parts.snapshots.moveHead(head, snapshot, options))) {
+        const now = await parts.snapshots.readHead(source, options);
+        if (now?.snapshot.id !== snapshot.id) throw new FirnError('FIRN_PUBLISH_CONFLICT', { source });
+      }
+      return await finish(parts, planName, snapshot, options);
+    },
+    options,
+  );
+}
+
+async function finish(
+  parts: PublishParts,
+  planName: string,
+  snapshot: Snapshot,
+  options?: CallOptions,
+): Promise<PublishOutcome> {
+  await deletePlan(parts.state, planName, options);
+  await retireBatches(parts, snapshot.source, snapshot.batches, options);
+  return { outcome: 'published', snapshot };
+}
+
+async function parentOf(parts: PublishParts, plan: Plan, options?: CallOptions): Promise<Snapshot | undefined> {
+  const head = await parts.snapshots.readHead(plan.source, options);
+  if (head?.snapshot.id !== plan.parent) throw new FirnError('FIRN_PUBLISH_CONFLICT', { source: plan.source });
+  return head?.snapshot;
+}
+
+function manifestOf(plan: Plan, tree: BuiltTree, receipts: readonly Receipt[]): Snapshot {
+  const sum = (of: (receipt: Receipt) => number) => receipts.reduce((total, receipt) => total + of(receipt), 0);
+  return {
+    ...plan.snapshot,
+    source: plan.source,
+    parent: plan.parent,
+    root: tree.root,
+    totals: tree.totals,
+    changes: { added: tree.added, changed: tree.changed, removed: tree.removed },
+    stored: {
+      newChunks: sum(({ totals }) => totals.newChunks),
+      newBytes: sum(({ totals }) => totals.newBytes),
+      storedBytes: sum(({ totals }) => totals.storedBytes),
+    },
+    batches: plan.batches,
+    skipped: {
+      count: sum(({ skipped }) => skipped.count),
+      paths: receipts.flatMap(({ skipped }) => skipped.paths),
+    },
+  };
+}

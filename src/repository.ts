@@ -1,0 +1,218 @@
+/**
+ * A repository: opens or creates one and wires its parts. The only module that knows all of them; functions, command
+ * line and local stack get everything from here.
+ */
+import { randomBytes, randomUUID } from 'node:crypto';
+import type { ArchiveParts } from './archive/parts.ts';
+import { type ChunkReader, createChunkReader } from './chunks/chunk-reader.ts';
+import { createChunkWriter } from './chunks/chunk-writer.ts';
+import { checkChunkerParameters, createChunker } from './chunks/chunker.ts';
+import { FirnError } from './errors.ts';
+import { createFiletreeStore, type FiletreeStore } from './filetree/filetree-store.ts';
+import { ChunkIndex } from './index/chunk-index.ts';
+import type { PublishParts } from './publish/parts.ts';
+import {
+  type Chunking,
+  CONFIG_NAME,
+  defaultChunking,
+  encodeConfig,
+  parseConfig,
+  type RepositoryConfig,
+  verifyConfig,
+} from './sealing/config.ts';
+import { type Keys, keysFromMaster, MASTER_KEY_BYTES, plainKeys } from './sealing/keys.ts';
+import { type ScryptCost, unwrapMasterKey, wrapMasterKey } from './sealing/master-key.ts';
+import { SealedBlobs } from './sealing/sealed-blobs.ts';
+import { repositoryNames, type Settings } from './settings.ts';
+import { SnapshotStore } from './snapshots/snapshot-store.ts';
+import { type BlobStore, type CallOptions, isBlobFailure } from './storage/blob-store.ts';
+
+/** Where containers come from: an account, or the test kit. */
+export interface Containers {
+  container(name: string): BlobStore;
+}
+
+export interface Repository extends ArchiveParts, PublishParts {
+  readonly name: string;
+  readonly config: RepositoryConfig;
+  readonly data: SealedBlobs;
+  readonly chunks: ChunkReader;
+}
+
+export interface OpenOptions extends CallOptions {
+  readonly now?: () => Date;
+  readonly onWarning?: (error: FirnError) => void;
+}
+
+export interface CreateOptions extends OpenOptions {
+  /** Without encryption no passphrase is taken. */
+  readonly encrypted: boolean;
+  readonly chunking?: Chunking;
+  readonly thinChunks?: 'packed' | 'blob';
+  /** Cost of the passphrase; the default is right for everything but tests. */
+  readonly scryptCost?: ScryptCost;
+}
+
+/** So that a wrong passphrase answers in bounded time whatever lies under `keys/`. */
+const KEYS_TRIED_MAX = 32;
+
+/**
+ * Creates a repository, with its containers.
+ * @throws FIRN_REPOSITORY_EXISTS, FIRN_REPOSITORY_ENCRYPTED when there is no passphrase to wrap the key with,
+ * FIRN_REPOSITORY_PLAIN when there is one and none is wanted.
+ */
+export async function createRepository(
+  containers: Containers,
+  settings: Settings,
+  options: CreateOptions,
+): Promise<Repository> {
+  const names = repositoryNames(settings.repository);
+  const data = containers.container(names.data);
+  const { passphrase } = settings;
+  if (options.encrypted && passphrase === undefined) {
+    throw new FirnError('FIRN_REPOSITORY_ENCRYPTED', { repository: settings.repository });
+  }
+  if (!options.encrypted && passphrase !== undefined) {
+    throw new FirnError('FIRN_USAGE', {
+      problem: 'A passphrase was given for a repository that is not to be encrypted.',
+    });
+  }
+  for (const container of [names.inbox, names.data, names.state]) {
+    await containers.container(container).createContainer(options);
+  }
+  const exists = new FirnError('FIRN_REPOSITORY_EXISTS', { repository: settings.repository, url: data.url });
+  if ((await readIfThere(data, CONFIG_NAME, options)) !== undefined) throw exists;
+
+  const config: RepositoryConfig = {
+    id: randomUUID(),
+    created: (options.now?.() ?? new Date()).toISOString(),
+    encryption: options.encrypted ? 'aes-256-gcm' : 'none',
+    chunking: options.chunking ?? defaultChunking,
+    thinChunks: options.thinChunks ?? 'packed',
+  };
+  let keys: Keys = plainKeys;
+  if (passphrase !== undefined) {
+    const master = randomBytes(MASTER_KEY_BYTES);
+    keys = keysFromMaster(master);
+    const key = await wrapMasterKey(config.id, master, passphrase, options.scryptCost);
+    await data.create(key.name, key.body, options);
+  }
+  // The config last: a repository is there when its config is. A key that was left without one opens nothing.
+  try {
+    await data.create(CONFIG_NAME, encodeConfig(config, keys), options);
+  } catch (error) {
+    if (isBlobFailure(error, 'exists')) throw exists;
+    throw error;
+  }
+  return wire(containers, settings, config, keys, options);
+}
+
+/**
+ * Opens a repository.
+ * @throws FIRN_REPOSITORY_MISSING, FIRN_REPOSITORY_NEWER, FIRN_REPOSITORY_ENCRYPTED, FIRN_REPOSITORY_PLAIN,
+ * FIRN_PASSPHRASE_WRONG, FIRN_CONFIG_DAMAGED.
+ */
+export async function openRepository(
+  containers: Containers,
+  settings: Settings,
+  options: OpenOptions = {},
+): Promise<Repository> {
+  const data = containers.container(repositoryNames(settings.repository).data);
+  const { repository, passphrase } = settings;
+  const body = await readIfThere(data, CONFIG_NAME, options);
+  if (body === undefined) throw new FirnError('FIRN_REPOSITORY_MISSING', { repository, url: data.url });
+  const { config, tag } = parseConfig(body);
+  let keys: Keys = plainKeys;
+  if (config.encryption === 'none') {
+    if (passphrase !== undefined) throw new FirnError('FIRN_REPOSITORY_PLAIN', { repository });
+  } else {
+    if (passphrase === undefined) throw new FirnError('FIRN_REPOSITORY_ENCRYPTED', { repository });
+    keys = keysFromMaster(await unlock(data, config, repository, passphrase, options));
+  }
+  verifyConfig(config, tag, keys);
+  return wire(containers, settings, config, keys, options);
+}
+
+async function unlock(
+  data: BlobStore,
+  config: RepositoryConfig,
+  repository: string,
+  passphrase: string,
+  options: CallOptions,
+): Promise<Buffer> {
+  let tried = 0;
+  for await (const { name } of data.list({ ...options, prefix: 'keys/' })) {
+    if (tried === KEYS_TRIED_MAX) break;
+    tried += 1;
+    const body = await readIfThere(data, name, options);
+    const master = body && (await unwrapMasterKey(config.id, { name, body }, passphrase));
+    if (master !== undefined) return master;
+  }
+  throw new FirnError('FIRN_PASSPHRASE_WRONG', { repository });
+}
+
+async function readIfThere(store: BlobStore, name: string, options: CallOptions): Promise<Buffer | undefined> {
+  try {
+    return (await store.read(name, options)).body;
+  } catch (error) {
+    if (isBlobFailure(error, 'missing')) return undefined;
+    throw error;
+  }
+}
+
+const MiB = 1024 * 1024;
+
+function wire(
+  containers: Containers,
+  settings: Settings,
+  config: RepositoryConfig,
+  keys: Keys,
+  options: OpenOptions,
+): Repository {
+  const names = repositoryNames(settings.repository);
+  const dataStore = containers.container(names.data);
+  const data = new SealedBlobs(dataStore, keys);
+  const state = new SealedBlobs(containers.container(names.state), keys);
+  const { chunking, thinChunks } = config;
+  const chunker =
+    chunking.method === 'file' ? undefined : createChunker(checkChunkerParameters(chunking), keys.chunkingKey);
+  const filetrees: FiletreeStore = createFiletreeStore(dataStore, keys);
+  return {
+    name: settings.repository,
+    config,
+    keys,
+    settings,
+    inbox: containers.container(names.inbox),
+    data,
+    state,
+    chunker,
+    filetrees,
+    snapshots: new SnapshotStore(data, state),
+    chunks: createChunkReader(dataStore, keys, { cacheBytesMax: settings.frameCacheBytesMax }),
+    journalSettings: {
+      recordsMax: settings.batchRecordsMax,
+      uploadBytesMax: settings.batchBytesMax,
+      ageSecondsMax: settings.batchAgeSecondsMax,
+    },
+    createIndex: () => new ChunkIndex(state, { cacheBytesMax: settings.indexCacheBytesMax }),
+    createWriter: (onStored, signal) =>
+      createChunkWriter(
+        dataStore,
+        keys,
+        {
+          largeChunkBytesMin: 4 * MiB,
+          tarStoredBytesTarget: 32 * MiB,
+          tarRawBytesMax: 64 * MiB,
+          frameRawBytesTarget: MiB,
+          compressionLevel: settings.compressionLevel,
+          tier: settings.chunkTier,
+          thinChunks,
+          uploadsInFlightMax: settings.uploadsInFlightMax,
+        },
+        onStored,
+        { signal },
+      ),
+    now: options.now ?? (() => new Date()),
+    onWarning: options.onWarning ?? (() => {}),
+  };
+}
