@@ -1,0 +1,143 @@
+/**
+ * Reads chunks back from where the index says they are.
+ *
+ * It promises that the bytes of a chunk have its hash, or an error; that a bundled chunk costs one ranged read of exactly
+ * its frame; that readers of one frame at the same time share that read; and that memory is bounded by the cache and what
+ * is being read. It does not look anything up, and does not try another place when a chunk is damaged.
+ */
+import { LRUCache } from 'lru-cache';
+import { FirnError } from '../errors.ts';
+import { FRAME_RAW_BYTES_MAX, openFrame, openFrames, sealedFrameBytes } from '../sealing/frame.ts';
+import type { Keys } from '../sealing/keys.ts';
+import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { chunkBlobName } from './chunk-blobs.ts';
+import type { ChunkLocation } from './location.ts';
+import { createSharedCalls } from './shared-calls.ts';
+
+export interface ChunkReader {
+  /**
+   * A chunk of at most 16 MiB. The buffer may be shared with other readers: it must not be changed, and whoever keeps it
+   * for long should keep a copy.
+   * @throws FIRN_CHUNK_DAMAGED, FIRN_SEAL_BROKEN, FIRN_BLOB_DAMAGED, FIRN_BLOB_MISSING, FIRN_BLOB_OFFLINE.
+   */
+  read(location: ChunkLocation, options?: CallOptions): Promise<Buffer>;
+  /**
+   * A chunk of any length, in memory bounded by a frame. It ends with an error when the bytes do not have the hash: what
+   * was taken before that must not be trusted. Errors as `read`.
+   */
+  stream(location: ChunkLocation, options?: CallOptions): AsyncGenerator<Buffer>;
+}
+
+export interface ChunkReaderOptions {
+  /** Opened frames and large chunks to keep, least recently used dropped first; 0 keeps none. */
+  readonly cacheBytesMax: number;
+}
+
+/** The longest chunk that `read` takes. */
+export const READ_BYTES_MAX = FRAME_RAW_BYTES_MAX;
+
+export function createChunkReader(data: BlobStore, keys: Keys, options: ChunkReaderOptions): ChunkReader {
+  const { cacheBytesMax } = options;
+  const cache =
+    cacheBytesMax > 0
+      ? new LRUCache<string, Buffer>({ maxSize: cacheBytesMax, sizeCalculation: (raw) => Math.max(1, raw.length) })
+      : undefined;
+  const calls = createSharedCalls<Buffer>();
+
+  /** The raw bytes that hold the chunk: its frame, or the whole of a large chunk. */
+  async function rawAround(location: ChunkLocation, signal: AbortSignal | undefined): Promise<Buffer> {
+    const { blob, kind, frameOffset, frameBytes, rawBytes } = location;
+    const key = `${kind} ${blob} ${frameOffset} ${frameBytes} ${kind === 'large' ? rawBytes : ''}`;
+    const cached = cache?.get(key);
+    if (cached) return cached;
+    return await calls.join(
+      key,
+      async (sharedSignal) => {
+        const raw = await (kind === 'large' ? readLarge(location, sharedSignal) : readFrame(location, sharedSignal));
+        cache?.set(key, raw);
+        return raw;
+      },
+      signal,
+    );
+  }
+
+  async function readFrame({ blob, frameOffset, frameBytes }: ChunkLocation, signal: AbortSignal): Promise<Buffer> {
+    const name = chunkBlobName(blob);
+    if (frameBytes < 1 || frameBytes > sealedFrameBytes(keys, FRAME_RAW_BYTES_MAX * 2)) throw wrongPlace(name);
+    const { body } = await translated(name, data.read(name, { offset: frameOffset, length: frameBytes, signal }));
+    const frame = await openFrame(keys, { kind: 'tar', name }, body);
+    if (frame.frameBytes !== frameBytes) throw wrongPlace(name);
+    return frame.raw;
+  }
+
+  async function readLarge(location: ChunkLocation, signal: AbortSignal): Promise<Buffer> {
+    const { blob, frameBytes, rawBytes } = location;
+    const name = chunkBlobName(blob);
+    if (frameBytes < 1 || frameBytes > 2 * sealedFrameBytes(keys, rawBytes + FRAME_RAW_BYTES_MAX))
+      throw wrongPlace(name);
+    const { body } = await translated(name, data.read(name, { length: frameBytes, signal }));
+    const raw: Buffer[] = [];
+    let left = rawBytes;
+    for await (const frame of openFrames(keys, { kind: 'large', name }, [body])) {
+      left -= frame.length;
+      if (left < 0) throw damaged(location);
+      raw.push(frame);
+    }
+    if (left > 0) throw damaged(location);
+    return raw.length === 1 && raw[0] ? raw[0] : Buffer.concat(raw);
+  }
+
+  async function read(location: ChunkLocation, { signal }: CallOptions = {}): Promise<Buffer> {
+    const { hash, kind, offsetInFrame, rawBytes } = location;
+    if (rawBytes > READ_BYTES_MAX) throw new RangeError(`A chunk over ${READ_BYTES_MAX} bytes is to be streamed.`);
+    signal?.throwIfAborted();
+    const raw = await rawAround(location, signal);
+    const from = kind === 'large' ? 0 : offsetInFrame;
+    const bytes = raw.subarray(from, from + rawBytes);
+    if (bytes.length !== rawBytes || keys.hash(bytes) !== hash) throw damaged(location);
+    return bytes;
+  }
+
+  return {
+    read,
+
+    async *stream(location, callOptions = {}) {
+      const { blob, kind, hash, rawBytes } = location;
+      if (kind === 'tar') {
+        yield await read(location, callOptions);
+        return;
+      }
+      const name = chunkBlobName(blob);
+      const { signal } = callOptions;
+      const { body } = await translated(name, data.readStream(name, { signal }));
+      const hasher = keys.hasher();
+      let left = rawBytes;
+      for await (const raw of openFrames(keys, { kind: 'large', name }, body)) {
+        left -= raw.length;
+        if (left < 0) throw damaged(location);
+        hasher.update(raw);
+        if (raw.length > 0) yield raw;
+      }
+      if (left > 0 || hasher.digest() !== hash) throw damaged(location);
+    },
+  };
+}
+
+function damaged({ hash, blob }: ChunkLocation): FirnError {
+  return new FirnError('FIRN_CHUNK_DAMAGED', { chunk: hash, blob: chunkBlobName(blob) });
+}
+
+function wrongPlace(blob: string): FirnError {
+  return new FirnError('FIRN_BLOB_DAMAGED', { blob, problem: 'the chunk index points to a place that holds no frame' });
+}
+
+async function translated<T>(blob: string, reading: Promise<T>): Promise<T> {
+  try {
+    return await reading;
+  } catch (error) {
+    if (isBlobFailure(error, 'missing')) throw new FirnError('FIRN_BLOB_MISSING', { blob }, { cause: error });
+    if (isBlobFailure(error, 'offline')) throw new FirnError('FIRN_BLOB_OFFLINE', { blob }, { cause: error });
+    if (isBlobFailure(error, 'range')) throw wrongPlace(blob);
+    throw error;
+  }
+}
