@@ -241,7 +241,8 @@ export async function openFrame(keys: Keys, blob: SealedName, bytes: Buffer): Pr
 }
 
 async function decompress(blob: SealedName, payload: Buffer, rawBytes: number): Promise<Buffer> {
-  const options: zlib.ZstdOptions = { chunkSize: Math.max(64, rawBytes), maxOutputLength: Math.max(1, rawBytes) };
+  // One byte more than the output: where it fills its buffer exactly, zlib reserves another of the same size.
+  const options: zlib.ZstdOptions = { chunkSize: Math.max(64, rawBytes + 1), maxOutputLength: Math.max(1, rawBytes) };
   try {
     return rawBytes <= SYNC_BYTES_MAX
       ? zlib.zstdDecompressSync(payload, options)

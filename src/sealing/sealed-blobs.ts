@@ -92,7 +92,10 @@ export class SealedBlobs {
     }
   }
 
-  /** @returns undefined when there is none. @throws FIRN_SEAL_BROKEN when it is not what was sealed under this name. */
+  /**
+   * @returns undefined when there is none.
+   * @throws FIRN_SEAL_BROKEN when it is not what was sealed under this name, FIRN_BLOB_OFFLINE.
+   */
   async find(kind: SealedKind, name: string, options?: CallOptions): Promise<SealedContent | undefined> {
     try {
       const { body, properties } = await this.store.read(name, options);
@@ -100,11 +103,12 @@ export class SealedBlobs {
       return { body: opened, etag: properties.etag, storedBytes: body.length };
     } catch (error) {
       if (isBlobFailure(error, 'missing')) return undefined;
+      if (isBlobFailure(error, 'offline')) throw new FirnError('FIRN_BLOB_OFFLINE', { blob: name }, { cause: error });
       throw error;
     }
   }
 
-  /** The same where the blob must be there. @throws FIRN_BLOB_MISSING, FIRN_SEAL_BROKEN. */
+  /** The same where the blob must be there. @throws FIRN_BLOB_MISSING, FIRN_BLOB_OFFLINE, FIRN_SEAL_BROKEN. */
   async get(kind: SealedKind, name: string, options?: CallOptions): Promise<SealedContent> {
     const content = await this.find(kind, name, options);
     if (content === undefined) throw new FirnError('FIRN_BLOB_MISSING', { blob: name });
