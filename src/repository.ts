@@ -3,6 +3,7 @@
  * line and local stack get everything from here.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
+import type { BatchParts } from './archive/batches.ts';
 import type { ArchiveParts } from './archive/parts.ts';
 import { type ChunkReader, createChunkReader } from './chunks/chunk-reader.ts';
 import { createChunkWriter } from './chunks/chunk-writer.ts';
@@ -10,6 +11,7 @@ import { checkChunkerParameters, createChunker } from './chunks/chunker.ts';
 import { FirnError } from './errors.ts';
 import { createFiletreeStore, type FiletreeStore } from './filetree/filetree-store.ts';
 import { ChunkIndex } from './index/chunk-index.ts';
+import type { JournalSettings } from './journal/journal.ts';
 import type { PublishParts } from './publish/parts.ts';
 import {
   type Chunking,
@@ -160,6 +162,27 @@ async function readIfThere(store: BlobStore, name: string, options: CallOptions)
   }
 }
 
+/** What can be done without the keys: uploads are recorded, batches sealed and named. */
+export function openInbox(containers: Containers, settings: Settings, options: OpenOptions = {}): BatchParts {
+  const names = repositoryNames(settings.repository);
+  return {
+    settings,
+    inbox: containers.container(names.inbox),
+    state: { store: containers.container(names.state) },
+    journalSettings: journalSettingsOf(settings),
+    now: options.now ?? (() => new Date()),
+    onWarning: options.onWarning ?? (() => {}),
+  };
+}
+
+function journalSettingsOf(settings: Settings): JournalSettings {
+  return {
+    recordsMax: settings.batchRecordsMax,
+    uploadBytesMax: settings.batchBytesMax,
+    ageSecondsMax: settings.batchAgeSecondsMax,
+  };
+}
+
 const MiB = 1024 * 1024;
 
 function wire(
@@ -169,31 +192,25 @@ function wire(
   keys: Keys,
   options: OpenOptions,
 ): Repository {
-  const names = repositoryNames(settings.repository);
-  const dataStore = containers.container(names.data);
+  const dataStore = containers.container(repositoryNames(settings.repository).data);
   const data = new SealedBlobs(dataStore, keys);
-  const state = new SealedBlobs(containers.container(names.state), keys);
+  const inbox = openInbox(containers, settings, options);
+  const state = new SealedBlobs(inbox.state.store, keys);
   const { chunking, thinChunks } = config;
   const chunker =
     chunking.method === 'file' ? undefined : createChunker(checkChunkerParameters(chunking), keys.chunkingKey);
   const filetrees: FiletreeStore = createFiletreeStore(dataStore, keys);
   return {
+    ...inbox,
     name: settings.repository,
     config,
     keys,
-    settings,
-    inbox: containers.container(names.inbox),
     data,
     state,
     chunker,
     filetrees,
     snapshots: new SnapshotStore(data, state),
     chunks: createChunkReader(dataStore, keys, { cacheBytesMax: settings.frameCacheBytesMax }),
-    journalSettings: {
-      recordsMax: settings.batchRecordsMax,
-      uploadBytesMax: settings.batchBytesMax,
-      ageSecondsMax: settings.batchAgeSecondsMax,
-    },
     createIndex: () => new ChunkIndex(state, { cacheBytesMax: settings.indexCacheBytesMax }),
     createWriter: (onStored, signal) =>
       createChunkWriter(
@@ -212,7 +229,5 @@ function wire(
         onStored,
         { signal },
       ),
-    now: options.now ?? (() => new Date()),
-    onWarning: options.onWarning ?? (() => {}),
   };
 }

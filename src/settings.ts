@@ -138,6 +138,11 @@ export interface Settings extends NumberSettings {
   readonly inbox: 'keep' | 'consume';
   /** FIRN_CHUNK_TIER: access tier of new chunk blobs. */
   readonly chunkTier: Tier;
+  /** FIRN_SEAL_SCHEDULE: when batches are sealed, six fields from the second on. */
+  readonly sealSchedule: string;
+  /** FIRN_PUBLISH_SCHEDULE: when publishes that are due are started, and those that died are picked up. */
+  readonly publishSchedule: string;
+  /** FIRN_PASSPHRASE. */
   readonly passphrase: string | undefined;
 }
 
@@ -198,6 +203,8 @@ export function readSettings(environment: Environment): SettingsReading {
     repository,
     inbox: readWord('FIRN_INBOX', ['keep', 'consume'] as const, 'keep', environment),
     chunkTier: readWord('FIRN_CHUNK_TIER', tiers, 'Hot', environment),
+    sealSchedule: settingText(environment, 'FIRN_SEAL_SCHEDULE') ?? '0 * * * * *',
+    publishSchedule: settingText(environment, 'FIRN_PUBLISH_SCHEDULE') ?? '30 * * * * *',
     passphrase: settingText(environment, 'FIRN_PASSPHRASE'),
   };
   return { settings, warnings };

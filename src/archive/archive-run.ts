@@ -64,7 +64,7 @@ export async function runArchive(
  */
 async function consultPending(parts: ArchiveParts, index: ChunkIndex, options: CallOptions): Promise<void> {
   let left = parts.settings.pendingEntriesMax;
-  for await (const { source, batch } of listReceipts(parts.state, undefined, options)) {
+  for await (const { source, batch } of listReceipts(parts.state.store, undefined, options)) {
     try {
       const receipt = await findReceipt(parts.state, source, batch, options);
       if (receipt === undefined || receipt.indexEntries > left) continue;

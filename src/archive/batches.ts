@@ -11,8 +11,9 @@ import { FirnError, isFirnError } from '../errors.ts';
 import { checkPath } from '../filetree/entry.ts';
 import { journalSources, openJournal } from '../journal/journal.ts';
 import type { RemovalRecord, UploadRecord } from '../journal/record.ts';
-import { checkSourceName } from '../journal/source-name.ts';
+import { checkSourceName, sourceNameProblem } from '../journal/source-name.ts';
 import { parseJsonBlob } from '../sealing/json-blob.ts';
+import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import type { BatchReference } from './archive-batch.ts';
 import type { ArchiveParts } from './parts.ts';
@@ -22,7 +23,32 @@ const QUEUED_FORMAT = 1;
 const FAILED_FORMAT = 1;
 const FAILED_PREFIX = 'failed/';
 
-type BatchParts = Pick<ArchiveParts, 'state' | 'settings' | 'journalSettings' | 'now'>;
+/** What can be done without the keys of the repository: no batch is opened here, only named. */
+export type BatchParts = Pick<ArchiveParts, 'inbox' | 'settings' | 'journalSettings' | 'now' | 'onWarning'> & {
+  readonly state: Pick<SealedBlobs, 'store'>;
+};
+
+/**
+ * Records an upload that was announced by an event. What is recorded is the version that the inbox holds now, so a late
+ * or repeated event costs nothing; an upload that is gone is passed over, and a name that has no source is reported.
+ * @param name of the blob in the inbox: `<source>/<path>`.
+ * @returns the batches that this sealed, which are to be queued.
+ */
+export async function recordUpload(parts: BatchParts, name: string, options?: CallOptions): Promise<BatchReference[]> {
+  const upload = sourceOfUpload(name);
+  const problem = upload === undefined ? 'it is not in the folder of a source' : sourceNameProblem(upload.source);
+  if (upload === undefined || problem !== undefined) {
+    parts.onWarning(new FirnError('FIRN_PATH_UNUSABLE', { path: name, problem: problem ?? '' }));
+    return [];
+  }
+  try {
+    const { etag, bytes } = await parts.inbox.properties(name, options);
+    return await recordInJournal(parts, upload.source, { kind: 'upload', path: upload.path, etag, bytes }, options);
+  } catch (error) {
+    if (isBlobFailure(error, 'missing')) return [];
+    throw error;
+  }
+}
 
 /** Splits the name of an inbox blob into its source and its path; undefined when it is in no source. */
 export function sourceOfUpload(name: string): { source: string; path: string } | undefined {
@@ -82,7 +108,7 @@ export async function batchesWithoutReceipt(
   const sealed = await openJournal(parts.state.store, source, parts.journalSettings).batches();
   if (sealed.length === 0) return [];
   const archived = new Set<string>();
-  for await (const { batch } of listReceipts(parts.state, source, options)) archived.add(batch);
+  for await (const { batch } of listReceipts(parts.state.store, source, options)) archived.add(batch);
   return sealed.filter(({ batch }) => !archived.has(batch));
 }
 

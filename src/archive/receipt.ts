@@ -17,7 +17,7 @@ import { type Change, compareChanges } from '../filetree/entry.ts';
 import { hasNumbers, parseJsonBlob } from '../sealing/json-blob.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import { SKIPPED_NAMED_MAX, type SkippedPath, type SkippedPaths } from '../snapshots/snapshot.ts';
-import type { CallOptions } from '../storage/blob-store.ts';
+import type { BlobStore, CallOptions } from '../storage/blob-store.ts';
 
 const RECEIPT_FORMAT = 1;
 export const RECEIPT_PREFIX = 'receipts/';
@@ -253,12 +253,12 @@ export async function readLocations(
 
 /** Which batches of a source (of all sources when undefined) have a receipt, in the order of their names. */
 export async function* listReceipts(
-  state: SealedBlobs,
+  state: BlobStore,
   source: string | undefined,
   options?: CallOptions,
 ): AsyncGenerator<{ source: string; batch: string; written: Date }> {
   const prefix = source === undefined ? RECEIPT_PREFIX : `${RECEIPT_PREFIX}${source}/`;
-  for await (const { name, lastModified } of state.store.list({ ...options, prefix })) {
+  for await (const { name, lastModified } of state.list({ ...options, prefix })) {
     const [, receiptSource, batch, last] = name.split('/');
     if (receiptSource && batch && last === 'receipt') yield { source: receiptSource, batch, written: lastModified };
   }

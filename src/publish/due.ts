@@ -1,9 +1,8 @@
 /** Which sources are to be published now. */
-import { batchesWithoutReceipt } from '../archive/batches.ts';
+import { type BatchParts, batchesWithoutReceipt } from '../archive/batches.ts';
 import { listReceipts } from '../archive/receipt.ts';
 import { openJournal } from '../journal/journal.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
-import type { PublishParts } from './parts.ts';
 
 export interface SourceState {
   /** When each waiting receipt was written. */
@@ -25,24 +24,24 @@ export function isPublishDue(state: SourceState, now: Date, publishAgeSecondsMax
   return now.getTime() - oldest >= publishAgeSecondsMax * 1000;
 }
 
-export async function readSourceState(
-  parts: PublishParts,
-  source: string,
-  options?: CallOptions,
-): Promise<SourceState> {
+export async function readSourceState(parts: BatchParts, source: string, options?: CallOptions): Promise<SourceState> {
   const receiptsWritten: Date[] = [];
-  for await (const { written } of listReceipts(parts.state, source, options)) receiptsWritten.push(written);
+  for await (const { written } of listReceipts(parts.state.store, source, options)) receiptsWritten.push(written);
   const batchesWaiting = (await batchesWithoutReceipt(parts, source, options)).length;
   const journal = openJournal(parts.state.store, source, parts.journalSettings);
   return { receiptsWritten, batchesWaiting, openRecords: await journal.hasOpenRecords() };
 }
 
+export async function isSourceDue(parts: BatchParts, source: string, options?: CallOptions): Promise<boolean> {
+  const state = await readSourceState(parts, source, options);
+  return isPublishDue(state, parts.now(), parts.settings.publishAgeSecondsMax);
+}
+
 /** The sources that are due. */
-export async function* sourcesDue(parts: PublishParts, options?: CallOptions): AsyncGenerator<string> {
+export async function* sourcesDue(parts: BatchParts, options?: CallOptions): AsyncGenerator<string> {
   const sources = new Set<string>();
-  for await (const { source } of listReceipts(parts.state, undefined, options)) sources.add(source);
+  for await (const { source } of listReceipts(parts.state.store, undefined, options)) sources.add(source);
   for (const source of sources) {
-    const state = await readSourceState(parts, source, options);
-    if (isPublishDue(state, parts.now(), parts.settings.publishAgeSecondsMax)) yield source;
+    if (await isSourceDue(parts, source, options)) yield source;
   }
 }

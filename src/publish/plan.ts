@@ -154,7 +154,7 @@ export async function planPublish(
   const journal = openJournal(state.store, source, parts.journalSettings);
   const batches = (await journal.batches()).map(({ batch }) => batch);
   const receipts: Receipt[] = [];
-  for await (const { batch } of listReceipts(state, source, options)) {
+  for await (const { batch } of listReceipts(state.store, source, options)) {
     const receipt = await readableReceipt(parts, source, batch, options);
     if (receipt) receipts.push(receipt);
   }

@@ -23,7 +23,7 @@ export async function retireBatches(
 ): Promise<void> {
   if (batches.length === 0) return;
   const withReceipt = new Set<string>();
-  for await (const { batch } of listReceipts(parts.state, source, options)) withReceipt.add(batch);
+  for await (const { batch } of listReceipts(parts.state.store, source, options)) withReceipt.add(batch);
   const left = batches.filter((batch) => withReceipt.has(batch));
   if (parts.settings.inbox === 'consume') {
     for (const batch of left) await consumeUploads(parts, source, batch, options);

@@ -1,0 +1,8 @@
+/** The function app: importing this module registers every function. */
+import './archive-batch.ts';
+import './archive-batch-poison.ts';
+import './publish-snapshot.ts';
+import './record-upload.ts';
+import './request-publish.ts';
+import './seal-batches.ts';
+import './start-publishes.ts';

@@ -1,0 +1,37 @@
+/** What the functions of one process share: its settings, its connection and its repository, opened once. */
+import type { InvocationContext } from '@azure/functions';
+import type { BatchParts } from '../../src/archive/batches.ts';
+import { connectFromEnvironment } from '../../src/open-from-environment.ts';
+import { openInbox, openRepository, type Repository } from '../../src/repository.ts';
+import { readSettings, repositoryNames } from '../../src/settings.ts';
+
+const { settings, warnings } = readSettings(process.env);
+
+/** Read once when the app is loaded: names in bindings and schedules come from here. */
+export const appSettings = settings;
+export const appNames = repositoryNames(settings.repository);
+/** The app setting that bindings name as their connection. */
+export const CONNECTION = 'FIRN_STORAGE';
+
+let warned = false;
+let repository: Promise<Repository> | undefined;
+
+function warn(context: InvocationContext) {
+  if (!warned) for (const warning of warnings) context.warn(warning);
+  warned = true;
+  return (error: { code: string; message: string }) => context.warn(`${error.code}: ${error.message}`);
+}
+
+/** The part of the repository that needs no keys. */
+export function inboxOf(context: InvocationContext): BatchParts {
+  return openInbox(connectFromEnvironment(process.env).containers, settings, { onWarning: warn(context) });
+}
+
+/** The repository; a failure to open it is not remembered. */
+export async function repositoryOf(context: InvocationContext): Promise<Repository> {
+  repository ??= openRepository(connectFromEnvironment(process.env).containers, settings).catch((error) => {
+    repository = undefined;
+    throw error;
+  });
+  return { ...(await repository), onWarning: warn(context) };
+}

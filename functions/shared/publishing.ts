@@ -1,0 +1,36 @@
+/** Starting the orchestration that publishes a source: one at a time, by an instance id that is the source's own. */
+import type { InvocationContext } from '@azure/functions';
+import * as df from 'durable-functions';
+
+export const PUBLISH_ORCHESTRATOR = 'publishSnapshot';
+
+const runningStates: readonly df.OrchestrationRuntimeStatus[] = [
+  df.OrchestrationRuntimeStatus.Pending,
+  df.OrchestrationRuntimeStatus.Running,
+  df.OrchestrationRuntimeStatus.ContinuedAsNew,
+  df.OrchestrationRuntimeStatus.Suspended,
+];
+
+export function publishInstanceId(source: string): string {
+  return `publish-${source}`;
+}
+
+/** @returns false when a publish of the source is running already. */
+export async function startPublish(context: InvocationContext, source: string): Promise<boolean> {
+  const client = df.getClient(context);
+  const instanceId = publishInstanceId(source);
+  if (await isRunning(client, instanceId)) return false;
+  try {
+    await client.startNew(PUBLISH_ORCHESTRATOR, { instanceId, input: source });
+    return true;
+  } catch (error) {
+    // Another invocation started it between the question and the start.
+    if (await isRunning(client, instanceId)) return false;
+    throw error;
+  }
+}
+
+async function isRunning(client: df.DurableClient, instanceId: string): Promise<boolean> {
+  const status = await client.getStatus(instanceId);
+  return runningStates.includes(status.runtimeStatus);
+}
