@@ -190,19 +190,27 @@ function specialKind(stats: BigIntStats): string {
   return 'a device';
 }
 
-/** Nanoseconds since 1970 as RFC 3339 in UTC, with the decimals that are not zero. */
-export function timeOfNanoseconds(nanoseconds: bigint): string {
+/** Of the years that RFC 3339 can write. */
+const SECONDS_MIN = BigInt(Date.parse('0000-01-01T00:00:00Z') / 1000);
+const SECONDS_MAX = BigInt(Date.parse('9999-12-31T23:59:59Z') / 1000);
+
+/**
+ * Nanoseconds since 1970 as RFC 3339 in UTC, with the decimals that are not zero; undefined for a time that RFC 3339
+ * cannot write.
+ */
+export function timeOfNanoseconds(nanoseconds: bigint): string | undefined {
   let seconds = nanoseconds / NANOSECONDS_PER_SECOND;
   let fraction = nanoseconds % NANOSECONDS_PER_SECOND;
   if (fraction < 0n) {
     seconds -= 1n;
     fraction += NANOSECONDS_PER_SECOND;
   }
+  if (seconds < SECONDS_MIN || seconds > SECONDS_MAX) return undefined;
   const decimals = fraction === 0n ? '' : `.${String(fraction).padStart(9, '0').replace(/0+$/, '')}`;
   return `${new Date(Number(seconds) * 1000).toISOString().slice(0, -5)}${decimals}Z`;
 }
 
-export function attributesOf(stats: BigIntStats): Required<EntryAttributes> {
+export function attributesOf(stats: BigIntStats): EntryAttributes {
   return { mtime: timeOfNanoseconds(stats.mtimeNs), mode: Number(stats.mode) & 0o7777 };
 }
 

@@ -139,7 +139,9 @@ export function normalizeTime(text: string): string | undefined {
   const milliseconds = Date.parse(`${seconds}${zone?.toUpperCase()}`);
   if (Number.isNaN(milliseconds)) return undefined;
   const fraction = (decimals ?? '').replace(/0+$/, '');
-  return `${new Date(milliseconds).toISOString().slice(0, 19)}${fraction === '' ? '' : `.${fraction}`}Z`;
+  const utc = new Date(milliseconds).toISOString();
+  // The zone may have moved it out of the years that four digits can write.
+  return /^\d{4}-/.test(utc) ? `${utc.slice(0, 19)}${fraction === '' ? '' : `.${fraction}`}Z` : undefined;
 }
 
 /** The attributes that the metadata of an upload carries. */

@@ -49,6 +49,7 @@ describe('normalizeTime', () => {
     ['2024-02-29T12:00:00.123456789+02:00', '2024-02-29T10:00:00.123456789Z'],
     ['1969-12-31T23:59:59.5Z', '1969-12-31T23:59:59.5Z'],
     ['yesterday', undefined],
+    ['9999-12-31T23:59:59-01:00', undefined],
     ['2024-13-01T00:00:00Z', undefined],
   ])('reads %s as %s', (text, time) => {
     expect(normalizeTime(text)).toBe(time);
@@ -59,6 +60,8 @@ test.each([
   [0n, '1970-01-01T00:00:00Z'],
   [1_700_000_000_123_456_789n, '2023-11-14T22:13:20.123456789Z'],
   [-500_000_000n, '1969-12-31T23:59:59.5Z'],
+  [253_402_300_800_000_000_000n, undefined],
+  [-99_999_999_999_000_000_000n, undefined],
 ])('%i nanoseconds since 1970 are %s', (nanoseconds, time) => {
   expect(timeOfNanoseconds(nanoseconds)).toBe(time);
 });
