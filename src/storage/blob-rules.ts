@@ -27,6 +27,9 @@ export function blobNameProblem(name: string): string | undefined {
   if (name === '') return 'it is empty';
   if (name.length > BLOB_NAME_LENGTH_MAX) return `it is longer than ${BLOB_NAME_LENGTH_MAX} characters`;
   if (!name.isWellFormed()) return 'it is not valid Unicode';
+  // Azure stores a backslash as a slash, under another name than the one that was asked for.
+  if (name.includes('\\')) return 'it has a backslash';
+  // No URL can carry them: they are resolved before the request is sent.
   if (name.split('/').some((segment) => segment === '.' || segment === '..')) return 'it has a segment «.» or «..»';
   return undefined;
 }
@@ -34,6 +37,35 @@ export function blobNameProblem(name: string): string | undefined {
 export function checkBlobName(name: string): void {
   const problem = blobNameProblem(name);
   if (problem !== undefined) throw new FirnError('FIRN_PATH_UNUSABLE', { path: name, problem });
+}
+
+// XML 1.0 has no form for these; the emulator then fails the listing of the whole container.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for.
+const UNLISTABLE = /[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]/;
+
+/**
+ * The same for a name that is about to be given to a blob. Firn gives no name that a listing cannot show; those that
+ * others gave can still be read.
+ */
+export function checkNewBlobName(name: string): void {
+  checkBlobName(name);
+  if (UNLISTABLE.test(name)) {
+    throw new FirnError('FIRN_PATH_UNUSABLE', { path: name, problem: 'it has a control character' });
+  }
+  if (name.includes(CARRIAGE_RETURN_ENTITY)) {
+    throw new FirnError('FIRN_PATH_UNUSABLE', { path: name, problem: `it has «${CARRIAGE_RETURN_ENTITY}»` });
+  }
+}
+
+const CARRIAGE_RETURN_ENTITY = '&#xD;';
+
+/** The SDK leaves a carriage return in a listing in its XML form. */
+export function nameFromListing(listed: string): string {
+  return listed.replaceAll(CARRIAGE_RETURN_ENTITY, '\r');
+}
+
+export function checkPrefix(prefix: string): void {
+  if (!prefix.isWellFormed()) throw misuse('a prefix that is not valid Unicode');
 }
 
 /** Metadata comes from Firn itself: anything that does not fit is a mistake in the program. */
@@ -58,7 +90,14 @@ export function checkLeaseSeconds(seconds: number): void {
   throw misuse(`a lease of ${seconds} seconds, not ${LEASE_SECONDS_MIN} to ${LEASE_SECONDS_MAX}`);
 }
 
+const LEASE_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+export function checkLeaseId(leaseId: string): void {
+  if (!LEASE_ID.test(leaseId)) throw misuse(`the lease id «${leaseId}» is not a GUID in lower case`);
+}
+
 export function checkFolderPrefix(prefix: string): void {
+  checkPrefix(prefix);
   if (prefix !== '' && !prefix.endsWith('/')) throw misuse(`the folder prefix «${prefix}» does not end with «/»`);
 }
 

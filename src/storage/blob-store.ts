@@ -65,7 +65,7 @@ export interface BlobProperties {
   readonly bytes: number;
   readonly lastModified: Date;
   readonly metadata: BlobMetadata;
-  /** Undefined where the service names none (append blobs). */
+  /** Undefined where the service names none: of append blobs, and in what comes with a read. */
   readonly tier: Tier | undefined;
   /** Of an append blob: it was sealed. */
   readonly sealed: boolean;
@@ -133,43 +133,56 @@ export interface BlobStore {
    * iterable that throws leaves no blob. Pieces may have any size; memory is bounded by a few blocks.
    */
   createFromStream(name: string, body: AsyncIterable<Uint8Array>, options?: WriteOptions): Promise<WriteResult>;
-  /** Replaces a blob that has this ETag (`If-Match`). Fails with `changed`, or with `missing`. */
+  /** Replaces a blob that has this ETag (`If-Match`). Fails with `changed` also when there is no blob, and with `leased`. */
   replace(name: string, body: Uint8Array, options: WriteOptions & { ifMatch: string }): Promise<WriteResult>;
 
-  /** Reads a blob or a range into memory. A range that ends behind the blob is cut. Fails with `missing`, `offline`. */
+  /**
+   * Reads a blob or a range into memory. A range that ends behind the blob is cut; one that begins at its end is empty;
+   * one that begins behind it fails with `range`. Fails with `missing`, `changed`, `offline`.
+   */
   read(name: string, options?: ReadOptions): Promise<BlobContent>;
   /** Reads as a stream; broken connections are resumed under the same ETag. */
   readStream(name: string, options?: ReadOptions): Promise<BlobStream>;
   properties(name: string, options?: CallOptions): Promise<BlobProperties>;
-  /** Blobs in the order of their names (UTF-8 bytes), with metadata. A missing container fails with `missing`. */
+  /**
+   * Blobs in the order of their names (UTF-8 bytes; a service may put characters beyond U+FFFF before those from U+E000
+   * on), with metadata. A missing container fails with `missing`.
+   */
   list(options?: CallOptions & { prefix?: string }): AsyncIterable<BlobItem>;
   /**
-   * The distinct first segments under `prefix` (which is empty or ends with «/»), in order, each without «/»: the
-   * «folders» there. Blobs directly under the prefix are not among them.
+   * The distinct first segments under `prefix` (which is empty or ends with «/»), each without «/»: the «folders»
+   * there, in the order of the listing, so as if each still had its «/». Blobs directly under the prefix are not among them.
    */
   listFolders(options?: CallOptions & { prefix?: string }): AsyncIterable<string>;
-  /** True when it was there. With `ifMatch` it fails with `changed` when the blob has another ETag. */
+  /** True when it was there. Fails with `leased`. With `ifMatch` it fails with `changed` when the blob has another ETag. */
   delete(name: string, options?: CallOptions & { ifMatch?: string }): Promise<boolean>;
 
-  /** Creates an empty append blob with the given first block. Fails with `exists`. */
+  /**
+   * Creates an append blob with the given first block. Fails with `exists`. The one thing here that takes two requests:
+   * a reader may meet the blob while it is empty, and it stays empty when the writer dies between them.
+   */
   createAppend(
     name: string,
     first: Uint8Array,
     options?: CallOptions & { metadata?: BlobMetadata },
   ): Promise<AppendResult>;
-  /** Appends one block (4 MiB at most), at `position` where that is given. Fails: `missing`, `sealed`, `full`, `position`. */
+  /**
+   * Appends one block (1 byte to 4 MiB), at `position` where that is given. Fails: `missing`, `sealed`, `full`,
+   * `position`, `leased`. With a position, an append whose first answer was lost is answered with `position`; without
+   * one it may be appended twice.
+   */
   append(name: string, block: Uint8Array, options?: CallOptions & { position?: number }): Promise<AppendResult>;
-  /** Makes an append blob read-only for ever; sealing a sealed one succeeds. */
+  /** Makes an append blob read-only for ever; sealing a sealed one succeeds. The ETag may stay what it was. */
   seal(name: string, options?: CallOptions): Promise<void>;
 
-  /** Takes a lease of 15 to 60 seconds. Succeeds again for the same id. Fails: `leased`, `missing`. */
+  /** Takes a lease of 15 to 60 seconds; ids are GUIDs. Succeeds again for the same id. Fails: `leased`, `missing`. */
   acquireLease(name: string, leaseId: string, seconds: number, options?: CallOptions): Promise<void>;
   /** Fails with `lease-lost` when the lease is another's, or ended and was taken or broken since. */
   renewLease(name: string, leaseId: string, options?: CallOptions): Promise<void>;
   /** True when the lease was this one; false when it is not (any more). */
   releaseLease(name: string, leaseId: string, options?: CallOptions): Promise<boolean>;
-  /** Ends any lease at once; true when there was one. */
+  /** Ends any lease at once; false when there was none, or it was released or overwritten. Fails: `missing`. */
   breakLease(name: string, options?: CallOptions): Promise<boolean>;
-  /** Replaces the body of a blob under the lease. Fails: `lease-lost`, `missing`. */
+  /** Replaces a blob under the lease; its metadata goes. Fails: `lease-lost`, `missing`. */
   writeLeased(name: string, body: Uint8Array, leaseId: string, options?: CallOptions): Promise<WriteResult>;
 }

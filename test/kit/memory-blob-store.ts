@@ -14,8 +14,11 @@ import {
   checkAppendBlock,
   checkBlobName,
   checkFolderPrefix,
+  checkLeaseId,
   checkLeaseSeconds,
   checkMetadata,
+  checkNewBlobName,
+  checkPrefix,
   checkRange,
 } from '../../src/storage/blob-rules.ts';
 import {
@@ -165,7 +168,8 @@ function storeOver(
     const body = Buffer.from(
       whole.subarray(offset, options.length === undefined ? undefined : offset + options.length),
     );
-    return { body, properties: propertiesOf(blob) };
+    // The service names no tier when it sends a body.
+    return { body, properties: { ...propertiesOf(blob), tier: undefined } };
   }
 
   return {
@@ -184,7 +188,7 @@ function storeOver(
     },
 
     async create(name, body, options) {
-      checkBlobName(name);
+      checkNewBlobName(name);
       checkMetadata(options?.metadata);
       const copy = Buffer.from(body);
       await enter(options);
@@ -193,7 +197,7 @@ function storeOver(
     },
 
     async createFromStream(name, body, options) {
-      checkBlobName(name);
+      checkNewBlobName(name);
       checkMetadata(options?.metadata);
       await enter(options);
       const pieces: Buffer[] = [];
@@ -244,6 +248,7 @@ function storeOver(
 
     async *list(options = {}) {
       const prefix = options.prefix ?? '';
+      checkPrefix(prefix);
       await enter(options);
       const names = [...containerOf('').keys()].filter((name) => name.startsWith(prefix)).sort(compareNames);
       for (const name of names) {
@@ -260,11 +265,11 @@ function storeOver(
       const folders = new Set<string>();
       for (const name of containerOf('').keys()) {
         const end = name.startsWith(prefix) ? name.indexOf('/', prefix.length) : -1;
-        if (end !== -1) folders.add(name.slice(prefix.length, end));
+        if (end !== -1) folders.add(name.slice(prefix.length, end + 1));
       }
       for (const folder of [...folders].sort(compareNames)) {
         await enter(options);
-        yield folder;
+        yield folder.slice(0, -1);
       }
     },
 
@@ -280,7 +285,7 @@ function storeOver(
     },
 
     async createAppend(name, first, options = {}) {
-      checkBlobName(name);
+      checkNewBlobName(name);
       checkMetadata(options.metadata);
       checkAppendBlock(first);
       const copy = Buffer.from(first);
@@ -321,13 +326,13 @@ function storeOver(
       const blob = blobOf(name);
       if (blob.kind !== 'append') throw new Error(`${name} is not an append blob`);
       refuseLeased(name, blob);
-      if (blob.sealed) return;
+      // The service leaves ETag and time as they are.
       blob.sealed = true;
-      Object.assign(blob, stamp());
     },
 
     async acquireLease(name, leaseId, seconds, options) {
       checkBlobName(name);
+      checkLeaseId(leaseId);
       checkLeaseSeconds(seconds);
       await enter(options);
       const blob = blobOf(name);
@@ -337,6 +342,7 @@ function storeOver(
 
     async renewLease(name, leaseId, options) {
       checkBlobName(name);
+      checkLeaseId(leaseId);
       await enter(options);
       const blob = blobOf(name);
       const lease = blob.lease;
@@ -346,9 +352,10 @@ function storeOver(
 
     async releaseLease(name, leaseId, options) {
       checkBlobName(name);
+      checkLeaseId(leaseId);
       await enter(options);
-      const blob = blobOf(name);
-      if (blob.lease?.id !== leaseId) return false;
+      const blob = containerOf(name).get(name);
+      if (blob?.lease?.id !== leaseId) return false;
       blob.lease = undefined;
       return true;
     },
@@ -364,6 +371,7 @@ function storeOver(
 
     async writeLeased(name, body, leaseId, options) {
       checkBlobName(name);
+      checkLeaseId(leaseId);
       const copy = Buffer.from(body);
       await enter(options);
       const blob = blobOf(name);
