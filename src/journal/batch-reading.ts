@@ -1,0 +1,110 @@
+/** Reading a batch: its records once each, in the order they were appended, and a report on what was not read. */
+import { FirnError } from '../errors.ts';
+import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { batchName, type PartitionEntry, partitionOfBlob } from './manifest.ts';
+import type { ManifestStore } from './manifest-store.ts';
+import { type CorruptRange, decodePartition, type PartitionHeader, type UnknownRecord } from './partition.ts';
+import { partitionBlobName } from './partition-blob.ts';
+import type { JournalRecord } from './record.ts';
+
+export interface ReadReport {
+  /** Records given. */
+  readonly records: number;
+  /** Records passed over because one of the same id was given before. */
+  readonly duplicates: number;
+  readonly corrupt: readonly CorruptRange[];
+  /** Whole records of a type that a newer Firn wrote. */
+  readonly unknown: readonly UnknownRecord[];
+  /** The batch was read to its end. */
+  readonly complete: boolean;
+}
+
+/** Iterate it once; `report()` tells how far it came, and after the last record, how the batch is. */
+export interface BatchReading extends AsyncIterable<JournalRecord> {
+  report(): ReadReport;
+}
+
+interface Progress {
+  records: number;
+  duplicates: number;
+  readonly corrupt: CorruptRange[];
+  readonly unknown: UnknownRecord[];
+  complete: boolean;
+}
+
+export function readBatch(
+  state: BlobStore,
+  source: string,
+  manifests: ManifestStore,
+  batch: string,
+  options: CallOptions,
+): BatchReading {
+  const progress: Progress = { records: 0, duplicates: 0, corrupt: [], unknown: [], complete: false };
+  const records = recordsOf(state, source, manifests, batch, options, progress);
+  return {
+    [Symbol.asyncIterator]: () => records,
+    report: () => ({ ...progress, corrupt: [...progress.corrupt], unknown: [...progress.unknown] }),
+  };
+}
+
+async function* recordsOf(
+  state: BlobStore,
+  source: string,
+  manifests: ManifestStore,
+  batch: string,
+  options: CallOptions,
+  progress: Progress,
+): AsyncGenerator<JournalRecord> {
+  const { blob } = await entryOf(source, manifests, batch, options);
+  const name = partitionBlobName(source, blob);
+  const seen = new Set<string>();
+  try {
+    const { body } = await state.readStream(name, options);
+    for await (const event of decodePartition(body, { blob: name })) {
+      if (event.kind === 'header') {
+        checkHeader(event.header, source, blob, name);
+      } else if (event.kind === 'corrupt') {
+        progress.corrupt.push(event.range);
+      } else if (event.kind === 'unknown') {
+        progress.unknown.push(event.unknown);
+      } else if (seen.has(event.id)) {
+        progress.duplicates += 1;
+      } else {
+        seen.add(event.id);
+        progress.records += 1;
+        yield event.record;
+      }
+    }
+    progress.complete = true;
+  } catch (error) {
+    if (isBlobFailure(error, 'changed')) {
+      // The connection broke, and meanwhile another process sealed the partition once more, which gives a new ETag.
+      const problem = `${name} was touched while it was read`;
+      throw new FirnError('FIRN_STORAGE_FAILED', { url: state.url, problem }, { cause: error });
+    }
+    if (!isBlobFailure(error, 'missing')) throw error;
+    // Retired meanwhile is one thing, lost is another.
+    await entryOf(source, manifests, batch, options);
+    throw new FirnError('FIRN_JOURNAL_DAMAGED', { blob: name, problem: 'it is missing' }, { cause: error });
+  }
+}
+
+async function entryOf(
+  source: string,
+  manifests: ManifestStore,
+  batch: string,
+  options: CallOptions,
+): Promise<PartitionEntry> {
+  const { manifest } = await manifests.load(options);
+  const entry = manifest.partitions.find(({ partition }) => batchName(partition) === batch);
+  if (entry?.state !== 'sealed') {
+    throw new FirnError('FIRN_BLOB_MISSING', { blob: partitionBlobName(source, batch) });
+  }
+  return entry;
+}
+
+function checkHeader(header: PartitionHeader, source: string, blob: string, name: string): void {
+  if (header.source === source && header.partition === partitionOfBlob(blob)) return;
+  const problem = `it was written as partition ${header.partition} of the source ${header.source}`;
+  throw new FirnError('FIRN_JOURNAL_DAMAGED', { blob: name, problem });
+}
