@@ -3,7 +3,7 @@
  * command line. `@azure/functions-core` is answered by the Functions worker at run time.
  */
 import { rm } from 'node:fs/promises';
-import { build } from 'esbuild';
+import { type BuildOptions, build } from 'esbuild';
 
 await rm('dist', { recursive: true, force: true });
 
@@ -15,7 +15,7 @@ const shared = {
   sourcemap: true,
   logLevel: 'info',
   external: ['@azure/functions-core'],
-} as const;
+} satisfies BuildOptions;
 
 await build({ ...shared, entryPoints: ['functions/index.ts'], outfile: 'dist/functions/index.cjs', format: 'cjs' });
 await build({

@@ -14,6 +14,7 @@ export const appNames = repositoryNames(settings.repository);
 export const CONNECTION = 'FIRN_STORAGE';
 
 let warned = false;
+let inbox: BatchParts | undefined;
 let repository: Promise<Repository> | undefined;
 
 function warn(context: InvocationContext) {
@@ -24,7 +25,8 @@ function warn(context: InvocationContext) {
 
 /** The part of the repository that needs no keys. */
 export function inboxOf(context: InvocationContext): BatchParts {
-  return openInbox(connectFromEnvironment(process.env).containers, settings, { onWarning: warn(context) });
+  inbox ??= openInbox(connectFromEnvironment(process.env).containers, settings);
+  return { ...inbox, onWarning: warn(context) };
 }
 
 /** The repository; a failure to open it is not remembered. */

@@ -3,7 +3,6 @@
  * once, comes to one receipt; a batch that was retired is left alone.
  */
 import { FirnError, isFirnError } from '../errors.ts';
-import { openJournal } from '../journal/journal.ts';
 import type { JournalRecord } from '../journal/record.ts';
 import { type ArchiveOptions, runArchive } from './archive-run.ts';
 import { inboxItems, resolveRecords } from './inbox-source.ts';
@@ -61,12 +60,18 @@ async function readBatch(
   batch: string,
   options: ArchiveOptions,
 ): Promise<JournalRecord[] | undefined> {
-  const journal = openJournal(parts.state.store, source, parts.journalSettings);
+  const journal = parts.journalOf(source);
   const records: JournalRecord[] = [];
   try {
     const reading = journal.read(batch, { signal: options.signal });
     for await (const record of reading) records.push(record);
-    const { corrupt } = reading.report();
+    const { corrupt, unknown } = reading.report();
+    const [newer] = unknown;
+    if (newer) {
+      // Archiving around it would lose what it says.
+      const what = `journal of ${source} (record of type ${newer.type})`;
+      throw new FirnError('FIRN_REPOSITORY_NEWER', { what, version: newer.type, supported: 2 });
+    }
     const [first] = corrupt;
     if (first) {
       const problem = `${corrupt.length} records, the first at byte ${first.offset}: ${first.reason}`;

@@ -9,7 +9,7 @@
 
 import { FirnError, isFirnError } from '../errors.ts';
 import { checkPath } from '../filetree/entry.ts';
-import { journalSources, openJournal } from '../journal/journal.ts';
+import { journalSources } from '../journal/journal.ts';
 import type { RemovalRecord, UploadRecord } from '../journal/record.ts';
 import { checkSourceName, sourceNameProblem } from '../journal/source-name.ts';
 import { parseJsonBlob } from '../sealing/json-blob.ts';
@@ -24,7 +24,7 @@ const FAILED_FORMAT = 1;
 const FAILED_PREFIX = 'failed/';
 
 /** What can be done without the keys of the repository: no batch is opened here, only named. */
-export type BatchParts = Pick<ArchiveParts, 'inbox' | 'settings' | 'journalSettings' | 'now' | 'onWarning'> & {
+export type BatchParts = Pick<ArchiveParts, 'inbox' | 'settings' | 'journalOf' | 'now' | 'onWarning'> & {
   readonly state: Pick<SealedBlobs, 'store'>;
 };
 
@@ -69,7 +69,7 @@ export async function recordInJournal(
 ): Promise<BatchReference[]> {
   checkSourceName(source);
   if (record.kind === 'removal') checkPath(record.path);
-  const journal = openJournal(parts.state.store, source, parts.journalSettings);
+  const journal = parts.journalOf(source);
   const { sealed } = await journal.append([record], options);
   return sealed.map((batch) => ({ source, batch }));
 }
@@ -85,7 +85,7 @@ export async function sealDueBatches(
   const due: BatchReference[] = [];
   const sources = options.source === undefined ? journalSources(parts.state.store, options) : [options.source];
   for await (const source of sources) {
-    const journal = openJournal(parts.state.store, source, parts.journalSettings);
+    const journal = parts.journalOf(source);
     const sealed = (await journal.sealDue({ force: options.force ?? false })).map(({ batch }) => batch);
     const waiting = await batchesWithoutReceipt(parts, source, options);
     const again = await batchesToNameAgain(parts, source, waiting, sealed, options);
@@ -105,7 +105,7 @@ export async function batchesWithoutReceipt(
   source: string,
   options?: CallOptions,
 ): Promise<WaitingBatch[]> {
-  const sealed = await openJournal(parts.state.store, source, parts.journalSettings).batches();
+  const sealed = await parts.journalOf(source).batches();
   if (sealed.length === 0) return [];
   const archived = new Set<string>();
   for await (const { batch } of listReceipts(parts.state.store, source, options)) archived.add(batch);

@@ -5,7 +5,7 @@ import type { ChunkLocation } from '../chunks/location.ts';
 import type { FirnError } from '../errors.ts';
 import type { FiletreeStore } from '../filetree/filetree-store.ts';
 import type { ChunkIndex } from '../index/chunk-index.ts';
-import type { JournalSettings } from '../journal/journal.ts';
+import type { Journal } from '../journal/journal.ts';
 import type { Keys } from '../sealing/keys.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import type { Settings } from '../settings.ts';
@@ -19,7 +19,8 @@ export interface ArchiveParts {
   readonly chunker: Chunker | undefined;
   readonly filetrees: FiletreeStore;
   readonly settings: Settings;
-  readonly journalSettings: JournalSettings;
+  /** The journal of a source; one a process, so that appends share blocks. @throws FIRN_SOURCE_NAME_INVALID. */
+  readonly journalOf: (source: string) => Journal;
   readonly createIndex: () => ChunkIndex;
   readonly createWriter: (
     onStored: (locations: readonly ChunkLocation[]) => void,

@@ -1,7 +1,6 @@
 /** Which sources are to be published now. */
 import { type BatchParts, batchesWithoutReceipt } from '../archive/batches.ts';
 import { listReceipts } from '../archive/receipt.ts';
-import { openJournal } from '../journal/journal.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 
 export interface SourceState {
@@ -28,7 +27,7 @@ export async function readSourceState(parts: BatchParts, source: string, options
   const receiptsWritten: Date[] = [];
   for await (const { written } of listReceipts(parts.state.store, source, options)) receiptsWritten.push(written);
   const batchesWaiting = (await batchesWithoutReceipt(parts, source, options)).length;
-  const journal = openJournal(parts.state.store, source, parts.journalSettings);
+  const journal = parts.journalOf(source);
   return { receiptsWritten, batchesWaiting, openRecords: await journal.hasOpenRecords() };
 }
 

@@ -2,7 +2,7 @@
 import type { FirnError } from '../errors.ts';
 import type { FiletreeStore } from '../filetree/filetree-store.ts';
 import type { ChunkIndex } from '../index/chunk-index.ts';
-import type { JournalSettings } from '../journal/journal.ts';
+import type { Journal } from '../journal/journal.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import type { Settings } from '../settings.ts';
 import type { SnapshotStore } from '../snapshots/snapshot-store.ts';
@@ -14,7 +14,8 @@ export interface PublishParts {
   readonly snapshots: SnapshotStore;
   readonly filetrees: FiletreeStore;
   readonly settings: Settings;
-  readonly journalSettings: JournalSettings;
+  /** The journal of a source; one a process, so that appends share blocks. @throws FIRN_SOURCE_NAME_INVALID. */
+  readonly journalOf: (source: string) => Journal;
   /** A session of the chunk index with nothing recorded. */
   readonly createIndex: () => ChunkIndex;
   readonly now: () => Date;

@@ -8,7 +8,6 @@
 import { randomBytes } from 'node:crypto';
 import { deleteReceipt, findReceipt, listReceipts, RECEIPT_PREFIX, type Receipt } from '../archive/receipt.ts';
 import { FirnError, isFirnError } from '../errors.ts';
-import { openJournal } from '../journal/journal.ts';
 import { parseJsonBlob } from '../sealing/json-blob.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import type { Head } from '../snapshots/snapshot-store.ts';
@@ -151,8 +150,7 @@ export async function planPublish(
   const resumed = await findPlan(state, name, options);
   if (resumed) return { name, plan: resumed };
 
-  const journal = openJournal(state.store, source, parts.journalSettings);
-  const batches = (await journal.batches()).map(({ batch }) => batch);
+  const batches = (await parts.journalOf(source).batches(options)).map(({ batch }) => batch);
   const receipts: Receipt[] = [];
   for await (const { batch } of listReceipts(state.store, source, options)) {
     const receipt = await readableReceipt(parts, source, batch, options);

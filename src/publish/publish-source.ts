@@ -28,7 +28,9 @@ export async function publishSource(
     }),
     buildFiletrees(parts, name, options),
   ]);
-  if (flushed.status === 'rejected') throw flushed.reason;
+  // All groups have ended: with `stopOnError: false` p-map collects what failed.
+  if (flushed.status === 'rejected')
+    throw flushed.reason instanceof AggregateError ? flushed.reason.errors[0] : flushed.reason;
   if (built.status === 'rejected') throw built.reason;
   return await commitSnapshot(parts, name, built.value, options);
 }

@@ -9,7 +9,6 @@
 import pMap from 'p-map';
 import { deleteReceipt, findReceipt, listReceipts, type Receipt, readChanges } from '../archive/receipt.ts';
 import { isFirnError } from '../errors.ts';
-import { openJournal } from '../journal/journal.ts';
 import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import type { PublishParts } from './parts.ts';
 
@@ -28,7 +27,7 @@ export async function retireBatches(
   if (parts.settings.inbox === 'consume') {
     for (const batch of left) await consumeUploads(parts, source, batch, options);
   }
-  await openJournal(parts.state.store, source, parts.journalSettings).retire(batches);
+  await parts.journalOf(source).retire(batches);
   for (const batch of left) await deleteReceipt(parts.state, source, batch, options);
 }
 
