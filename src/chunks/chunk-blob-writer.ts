@@ -20,13 +20,14 @@ import {
   packedThinMetadata,
   parseChunkBlob,
   sum,
+  type TarFrame,
   THIN_TIER,
   tarMetadata,
   thinBlobName,
   thinMetadata,
 } from './chunk-blobs.ts';
 import { type ChunkLocation, LocationTable } from './location.ts';
-import { type ClosedBundle, tarLocations } from './tar-bundle.ts';
+import { type BundleFrame, type ClosedBundle, tarLocations } from './tar-bundle.ts';
 
 /** Thin blobs of one tar that are created at the same time. */
 const THIN_BLOBS_IN_FLIGHT_MAX = 16;
@@ -131,21 +132,12 @@ export class ChunkBlobWriter {
     return { locations: [this.#largeLocation(hash, rawBytes, storedBytes)], storedBytes, alreadyThere: false };
   }
 
+  /** Empties the bundle's list of frames. */
   async storeTar(bundle: ClosedBundle, signal: AbortSignal): Promise<StoredChunks> {
     const { hash, members, rawBytes } = bundle;
     const { tier } = this.#settings;
     const name = chunkBlobName(hash);
-    const sealer = new FrameSealer(this.#keys, { kind: 'tar', name });
-    const compressed = await Promise.all(bundle.frames.map((frame) => frame.compressed));
-    const frames = compressed.map(({ payload }, i) => ({
-      members: bundle.frames[i]?.members ?? 0,
-      storedBytes: sealedFrameBytes(this.#keys, payload.length),
-    }));
-    const body = Buffer.allocUnsafe(sum(frames, ({ storedBytes }) => storedBytes));
-    let at = 0;
-    for (const [i, frame] of compressed.entries()) {
-      at += sealer.seal(frame, { final: i === compressed.length - 1 }).copy(body, at);
-    }
+    const { body, frames } = await this.#sealTar(name, bundle.frames.splice(0));
     const metadata = tarMetadata(rawBytes, frames);
     const existing = await this.#create(name, () => this.#data.create(name, body, { metadata, tier, signal }), signal);
     if (existing === undefined) {
@@ -167,6 +159,22 @@ export class ChunkBlobWriter {
       storedBytes: existing.bytes + (await this.#storePointers(hash, locations, signal)),
       alreadyThere: true,
     };
+  }
+
+  /** On its own so that the unsealed frames are gone from memory while the sealed ones are on their way. */
+  async #sealTar(name: string, bundled: readonly BundleFrame[]): Promise<{ body: Buffer; frames: TarFrame[] }> {
+    const sealer = new FrameSealer(this.#keys, { kind: 'tar', name });
+    const compressed = await Promise.all(bundled.map((frame) => frame.compressed));
+    const frames = compressed.map(({ payload }, i) => ({
+      members: bundled[i]?.members ?? 0,
+      storedBytes: sealedFrameBytes(this.#keys, payload.length),
+    }));
+    const body = Buffer.allocUnsafe(sum(frames, ({ storedBytes }) => storedBytes));
+    let at = 0;
+    for (const [i, frame] of compressed.entries()) {
+      at += sealer.sealInto(body.subarray(at), frame, { final: i === compressed.length - 1 });
+    }
+    return { body, frames };
   }
 
   async *#sealStream(

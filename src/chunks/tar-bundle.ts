@@ -33,7 +33,7 @@ export interface BundleLimits {
   readonly compressionLevel: number;
 }
 
-interface BundleFrame {
+export interface BundleFrame {
   readonly members: number;
   readonly rawBytes: number;
   readonly compressed: Promise<CompressedFrame>;
@@ -43,7 +43,8 @@ export interface ClosedBundle {
   readonly hash: Hash;
   readonly members: readonly TarMember[];
   readonly rawBytes: number;
-  readonly frames: readonly BundleFrame[];
+  /** To be taken out by whoever seals them: they are most of the bundle's memory. */
+  readonly frames: BundleFrame[];
 }
 
 export function tarHashOf(keys: Keys, members: readonly TarMember[]): Hash {

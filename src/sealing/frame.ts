@@ -123,10 +123,17 @@ export class FrameSealer {
   }
 
   seal(frame: CompressedFrame, options: { final: boolean }): Buffer {
+    const sealed = Buffer.allocUnsafe(sealedFrameBytes(this.#keys, frame.payload.length));
+    this.sealInto(sealed, frame, options);
+    return sealed;
+  }
+
+  /** The same into the beginning of a buffer that has room for it. @returns the bytes of the sealed frame. */
+  sealInto(target: Buffer, frame: CompressedFrame, options: { final: boolean }): number {
     if (this.#ended) throw new Error('The last frame of the blob was sealed already.');
     this.#ended = options.final;
     const { encrypted } = this.#keys;
-    const sealed = Buffer.allocUnsafe(sealedFrameBytes(this.#keys, frame.payload.length));
+    const sealed = target.subarray(0, sealedFrameBytes(this.#keys, frame.payload.length));
     magic.copy(sealed, 0);
     sealed[4] = FORMAT_VERSION;
     sealed[5] = encrypted ? 1 : 0;
@@ -149,7 +156,7 @@ export class FrameSealer {
       createHash('sha256').update(associated).update(frame.payload).digest().copy(sealed, tagAt);
     }
     this.#next += 1;
-    return sealed;
+    return sealed.length;
   }
 }
 

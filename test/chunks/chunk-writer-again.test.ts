@@ -6,6 +6,7 @@ import { intercept } from './intercept.ts';
 import {
   byHash,
   expectReadable,
+  hashOf,
   listed,
   locationsOnStorage,
   noiseChunks,
@@ -84,6 +85,17 @@ describe('a writer that finds its blobs there already', () => {
     });
     await expect(writeChunks(store, chunks)).rejects.toThrow(refused);
     expect((await store.read(name)).body.toString()).toBe('something else');
+  });
+
+  it('refuses a blob that is not its own in the place of a pointer', async () => {
+    const store = createMemoryBlobStore();
+    const name = `chunks/${hashOf(chunks[1]!)}`;
+    await store.create(name, Buffer.from('something else'));
+    const refused = expect.objectContaining({
+      code: 'FIRN_BLOB_DAMAGED',
+      details: expect.objectContaining({ blob: name }),
+    });
+    await expect(writeChunks(store, chunks, { thinChunks: 'blob' })).rejects.toThrow(refused);
   });
 
   it('refuses pointers that do not fit the tar chunk', async () => {
