@@ -128,6 +128,28 @@ describe('a chunk is reported', () => {
     expect(onStored.mock.calls.length).toBe(reported);
   });
 
+  it('not when it becomes durable after another has failed', async () => {
+    const failure = new Error('The network is gone.');
+    const [slow, failing] = noiseChunks([9000, 9000]) as [Buffer, Buffer];
+    const gate = Promise.withResolvers<void>();
+    const store = intercept(createMemoryBlobStore(), {
+      async create(next, name, body, options) {
+        if (name.endsWith(hashOf(failing))) throw failure;
+        await gate.promise;
+        return await next(name, body, { ...options, signal: undefined });
+      },
+    });
+    const onStored = vi.fn();
+    const writer = createChunkWriter(store, keys, smallSizes, onStored);
+    await writer.add(hashOf(slow), slow);
+    await writer.add(hashOf(failing), failing);
+    await vi.waitFor(() => expect(writer.add(hashOf(slow), slow)).rejects.toBe(failure));
+    gate.resolve();
+    await expect(writer.finish()).rejects.toBe(failure);
+    expect((await listed(store)).length).toBe(1);
+    expect(onStored).not.toHaveBeenCalled();
+  });
+
   it('not when the pointer could not be written', async () => {
     const failure = new Error('The pointer is lost.');
     const store = intercept(createMemoryBlobStore(), {
