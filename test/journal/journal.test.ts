@@ -1,0 +1,371 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { type Journal, journalSources, openJournal } from '../../src/journal/journal.ts';
+import { createJournals } from '../../src/journal/journals.ts';
+import { sourceNameProblem } from '../../src/journal/source-name.ts';
+import { type BlobStore, BlobStoreError } from '../../src/storage/blob-store.ts';
+import {
+  allPaths,
+  type Clock,
+  createClock,
+  createState,
+  intercepted,
+  partitionBlobs,
+  pathsOf,
+  settings,
+  upload,
+} from './journal-kit.ts';
+
+const names = (count: number) => Array.from({ length: count }, (_, at) => `file ${at}`);
+
+let clock: Clock;
+let state: BlobStore;
+let journal: Journal;
+const open = (options: Partial<typeof settings> = {}, store = state) =>
+  openJournal(store, 'photos', { ...settings, ...options }, { now: clock.now });
+
+beforeEach(() => {
+  clock = createClock();
+  state = createState(clock);
+  journal = open();
+});
+
+describe('appending and reading', () => {
+  it('gives back what was appended, in order, from another process', async () => {
+    await journal.append([upload('a', 3), { kind: 'removal', path: 'a', nonce: 'n' }]);
+    await journal.append([upload('b', 4)]);
+    const [info] = await open().sealDue({ force: true });
+    expect(info).toEqual({ batch: '0000000001', sealedAt: clock.now(), records: 3, uploadBytes: 7 });
+    const reading = open().read('0000000001');
+    expect(await Array.fromAsync(reading)).toEqual([
+      upload('a', 3),
+      { kind: 'removal', path: 'a', nonce: 'n' },
+      upload('b', 4),
+    ]);
+    expect(reading.report()).toEqual({ records: 3, duplicates: 0, corrupt: [], unknown: [], complete: true });
+    expect(await open().batches()).toEqual([info]);
+  });
+
+  it('writes the records of concurrent calls together, and each once', async () => {
+    let appends = 0;
+    const counted = intercepted(state, {
+      before: (call) => {
+        if (call === 'append') appends += 1;
+      },
+    });
+    const writer = open({ recordsMax: 40_000 }, counted);
+    await Promise.all(names(2000).map((name) => writer.append([upload(name)])));
+    expect(appends).toBeLessThanOrEqual(2);
+    expect(await allPaths(journal)).toEqual(names(2000));
+  });
+
+  it('cuts what does not fit into one append of 4 MiB', async () => {
+    const long = names(200).map((name) => name + 'x'.repeat(60_000));
+    await journal.append(long.map((name) => upload(name)));
+    expect(await allPaths(journal)).toEqual(long);
+  });
+
+  it('drops the second record of the same event, and says so', async () => {
+    await journal.append([upload('a'), upload('b')]);
+    await journal.append([upload('a')]);
+    await journal.sealDue({ force: true });
+    const reading = journal.read('0000000001');
+    expect(await Array.fromAsync(reading)).toEqual([upload('a'), upload('b')]);
+    expect(reading.report()).toMatchObject({ records: 2, duplicates: 1 });
+  });
+
+  it('reads on behind damaged bytes, and says where they are', async () => {
+    await journal.append([upload('a')]);
+    const [blob] = await partitionBlobs(state, 'photos');
+    const { offset } = await state.append(blob!, Buffer.from('not a record'));
+    await journal.append([upload('b')]);
+    await journal.sealDue({ force: true });
+    const reading = journal.read('0000000001');
+    expect(await Array.fromAsync(reading, ({ path }) => path)).toEqual(['a', 'b']);
+    expect(reading.report()).toMatchObject({ records: 2, corrupt: [{ offset, bytes: 12, reason: 'marker' }] });
+  });
+
+  it('refuses records that are too large before it writes any', async () => {
+    const records = [upload('a'), upload('x'.repeat(70_000))];
+    await expect(journal.append(records)).rejects.toMatchObject({ code: 'FIRN_PATH_UNUSABLE' });
+    expect(await journal.hasOpenRecords()).toBe(false);
+  });
+
+  it('may write a record twice when the answer to an append is lost, which reading does not show', async () => {
+    let failing = true;
+    const lossy = intercepted(state, {
+      after: (call) => {
+        if (call === 'append' && failing) throw new Error('the answer was lost');
+      },
+    });
+    const writer = open({}, lossy);
+    await expect(writer.append([upload('a')])).rejects.toThrow('the answer was lost');
+    failing = false;
+    await writer.append([upload('a')]);
+    expect(await allPaths(journal)).toEqual(['a']);
+  });
+
+  it('does not write the records of a call that was cancelled while they waited', async () => {
+    const controller = new AbortController();
+    const first = journal.append([upload('a')]);
+    const second = journal.append([upload('b')], { signal: controller.signal });
+    controller.abort();
+    await expect(second).rejects.toMatchObject({ name: 'AbortError' });
+    await first;
+    await journal.append([upload('c')]);
+    expect(await allPaths(journal)).toEqual(['a', 'c']);
+    await expect(journal.append([upload('d')], { signal: controller.signal })).rejects.toMatchObject({
+      name: 'AbortError',
+    });
+  });
+});
+
+describe('sealing', () => {
+  it('makes a batch of every `recordsMax` records, and names it to one caller', async () => {
+    const small = open({ recordsMax: 10 });
+    const results = await Promise.all(names(35).map((name) => small.append([upload(name)])));
+    expect(results.flatMap(({ sealed }) => sealed)).toEqual(['0000000001', '0000000002', '0000000003']);
+    expect((await journal.batches()).map(({ records }) => records)).toEqual([10, 10, 10]);
+    expect(await allPaths(journal)).toEqual(names(35));
+  });
+
+  it('counts what other processes append towards `recordsMax`', async () => {
+    const writers = [open({ recordsMax: 10 }), open({ recordsMax: 10 })];
+    const sealed: string[] = [];
+    for (const [at, name] of names(20).entries())
+      sealed.push(...(await writers[at % 2]!.append([upload(name)])).sealed);
+    expect(sealed).toEqual(['0000000001', '0000000002']);
+  });
+
+  it('makes a batch when the uploads announce enough bytes', async () => {
+    await journal.append([upload('a', 999_999)]);
+    expect(await journal.sealDue()).toEqual([]);
+    expect((await journal.append([upload('b', 1)])).sealed).toEqual(['0000000001']);
+  });
+
+  it('makes a batch of a quiet partition when its first record is old enough, not of an empty one', async () => {
+    expect(await journal.sealDue({ force: true })).toEqual([]);
+    await journal.append([upload('a')]);
+    clock.ms += 59_999;
+    expect(await open().sealDue()).toEqual([]);
+    expect(await open().hasOpenRecords()).toBe(true);
+    clock.ms += 1;
+    expect(await open().sealDue()).toMatchObject([{ batch: '0000000001', records: 1 }]);
+    expect(await open().hasOpenRecords()).toBe(false);
+    clock.ms += 1_000_000;
+    expect(await open().sealDue({ force: true })).toEqual([]);
+    await journal.append([upload('b')]);
+    clock.ms += 59_999;
+    expect(await open().sealDue()).toEqual([]);
+  });
+
+  it('follows settings that changed, though others appended', async () => {
+    await journal.append(names(5).map((name) => upload(name, 10)));
+    expect(await journal.sealDue()).toEqual([]);
+    expect(await open({ recordsMax: 6 }).sealDue()).toEqual([]);
+    expect(await open({ recordsMax: 5 }).sealDue()).toHaveLength(1);
+    await journal.append(names(5).map((name) => upload(name, 10)));
+    expect(await open({ uploadBytesMax: 51 }).sealDue()).toEqual([]);
+    expect(await open({ uploadBytesMax: 50 }).sealDue()).toHaveLength(1);
+  });
+
+  it('takes no setting that would make it seal for ever or never', async () => {
+    const odd = open({ recordsMax: 0, uploadBytesMax: 0 });
+    await odd.append([upload('a'), upload('b')]);
+    expect(await allPaths(journal)).toEqual(['a', 'b']);
+    const many = open({ recordsMax: 1_000_000 });
+    const { sealed } = await many.append(Array.from({ length: 40_001 }, (_, at) => upload(at, 0)));
+    expect(sealed).toHaveLength(1);
+  });
+
+  it('goes on in the next partition when another process sealed the one it knows', async () => {
+    await journal.append([upload('a')]);
+    await open().sealDue({ force: true });
+    await journal.append([upload('b')]);
+    await open().sealDue({ force: true });
+    await open().retire(['0000000002']);
+    await journal.append([upload('c')]);
+    expect(await allPaths(journal)).toEqual(['a', 'c']);
+    expect((await journal.batches()).map(({ batch }) => batch)).toEqual(['0000000001', '0000000003']);
+  });
+
+  it('goes on when an append blob takes no more blocks', async () => {
+    let full = true;
+    const writer = open(
+      {},
+      intercepted(state, {
+        before: (call, name) => {
+          if (call === 'append' && full && name.includes('0000000001')) throw new BlobStoreError('full', name);
+        },
+      }),
+    );
+    await journal.append([upload('a')]);
+    expect((await writer.append([upload('b')])).sealed).toEqual(['0000000001']);
+    full = false;
+    expect(await allPaths(journal)).toEqual(['a', 'b']);
+  });
+
+  it('acknowledges what is durable even when the partition cannot be sealed then', async () => {
+    let failing = true;
+    const writer = open(
+      { recordsMax: 1 },
+      intercepted(state, {
+        before: (call, name) => {
+          if (call === 'seal' && failing) throw new BlobStoreError('leased', name);
+        },
+      }),
+    );
+    expect(await writer.append([upload('a')])).toEqual({ sealed: [] });
+    failing = false;
+    expect((await writer.append([upload('b')])).sealed).toEqual(['0000000001']);
+    expect(await allPaths(journal)).toEqual(['a', 'b']);
+  });
+});
+
+describe('retiring', () => {
+  it('deletes batches for good, passes over unknown ones, and never gives a number twice', async () => {
+    for (const name of names(3)) {
+      await journal.append([upload(name)]);
+      await journal.sealDue({ force: true });
+    }
+    await journal.retire(['0000000001', '0000000003', '0000000009']);
+    await journal.retire(['0000000001']);
+    expect((await journal.batches()).map(({ batch }) => batch)).toEqual(['0000000002']);
+    expect(await partitionBlobs(state, 'photos')).toHaveLength(1);
+    await expect(pathsOf(journal, '0000000001')).rejects.toMatchObject({ code: 'FIRN_BLOB_MISSING' });
+    await journal.retire(['0000000002']);
+    expect(await partitionBlobs(state, 'photos')).toEqual([]);
+    await open().append([upload('later')]);
+    expect(await open().sealDue({ force: true })).toMatchObject([{ batch: '0000000004' }]);
+  });
+
+  it('does not touch a partition that is not sealed', async () => {
+    await journal.append([upload('a')]);
+    await journal.retire(['0000000001']);
+    await expect(pathsOf(journal, '0000000001')).rejects.toMatchObject({ code: 'FIRN_BLOB_MISSING' });
+    expect(await allPaths(journal)).toEqual(['a']);
+  });
+
+  it('tells a batch that was lost from one that was retired', async () => {
+    await journal.append([upload('a')]);
+    await journal.append([upload('b')]);
+    await journal.sealDue({ force: true });
+    for (const name of await partitionBlobs(state, 'photos')) await state.delete(name);
+    await expect(pathsOf(journal, '0000000001')).rejects.toMatchObject({ code: 'FIRN_JOURNAL_DAMAGED' });
+    expect(await journal.batches()).toHaveLength(1);
+  });
+
+  it('makes a batch that says so of an active partition that was lost', async () => {
+    await journal.append([upload('a')]);
+    for (const name of await partitionBlobs(state, 'photos')) await state.delete(name);
+    expect((await journal.append([upload('b')])).sealed).toEqual(['0000000001']);
+    await expect(pathsOf(journal, '0000000001')).rejects.toMatchObject({ code: 'FIRN_JOURNAL_DAMAGED' });
+    await journal.sealDue({ force: true });
+    expect(await pathsOf(journal, '0000000002')).toEqual(['b']);
+  });
+
+  it('refuses a partition that belongs to another journal', async () => {
+    await journal.append([upload('a')]);
+    await journal.sealDue({ force: true });
+    const other = openJournal(state, 'music', settings, { now: clock.now });
+    await other.append([upload('b')]);
+    await other.sealDue({ force: true });
+    const [mine, theirs] = [await partitionBlobs(state, 'photos'), await partitionBlobs(state, 'music')];
+    const { body } = await state.read(theirs[0]!);
+    await state.delete(mine[0]!);
+    await state.create(mine[0]!, body);
+    await expect(pathsOf(journal, '0000000001')).rejects.toMatchObject({ code: 'FIRN_JOURNAL_DAMAGED' });
+  });
+});
+
+describe('the manifest', () => {
+  const manifest = 'journal/photos/manifest';
+
+  async function replaceManifest(body: string): Promise<void> {
+    await state.delete(manifest);
+    await state.create(manifest, Buffer.from(body));
+  }
+
+  it('is rebuilt from the partitions when it is missing or damaged, with the same batches', async () => {
+    const small = open({ recordsMax: 2 });
+    for (const name of names(5)) await small.append([upload(name)]);
+    await small.retire(['0000000001']);
+    const before = await small.batches();
+    const { body } = await state.read(manifest);
+    const text = body.toString();
+    for (const damaged of [
+      undefined,
+      '',
+      '{}',
+      text.slice(0, -9),
+      text.replace('"active"', '"asleep"'),
+      text.replace(/"next":\d+/, '"next":1'),
+    ]) {
+      if (damaged === undefined) await state.delete(manifest);
+      else await replaceManifest(damaged);
+      const batches = await open().batches();
+      expect(batches.slice(0, 1)).toMatchObject(before.map(({ batch, records }) => ({ batch, records })));
+      // What was open is a batch now, and late writers go on behind it.
+      expect(batches).toHaveLength(2);
+      expect(await pathsOf(open(), '0000000003')).toEqual(['file 4']);
+      await replaceManifest(text);
+    }
+    await state.delete(manifest);
+    await small.append([upload('late')]);
+    expect((await allPaths(journal)).slice(2)).toEqual(['file 4', 'late']);
+  });
+
+  it('of a newer format is refused', async () => {
+    await replaceManifest('{"format":2}');
+    await expect(journal.append([upload('a')])).rejects.toMatchObject({ code: 'FIRN_REPOSITORY_NEWER' });
+    await expect(journal.batches()).rejects.toMatchObject({ code: 'FIRN_REPOSITORY_NEWER' });
+  });
+
+  it('takes up partitions that it does not know, once they are left alone, under a number that is new', async () => {
+    await journal.append([upload('a')]);
+    await journal.sealDue({ force: true });
+    const { body } = await state.read(manifest);
+    await journal.append([upload('b')]);
+    // As if the manifest had been brought back from an old copy.
+    await replaceManifest(body.toString().replace('"next":2', '"next":7'));
+    await open().append([upload('c')]);
+    expect(await open().sealDue()).toEqual([]);
+    clock.ms += 10 * 60_000;
+    const sealed = await open().sealDue();
+    expect(sealed.map(({ batch }) => batch)).toEqual(['0000000007', '0000000008']);
+    expect(await allPaths(journal)).toEqual(['a', 'c', 'b']);
+    expect(await open().sealDue({ force: true })).toEqual([]);
+  });
+
+  it('knows its own write again when the answer was lost', async () => {
+    let failing = true;
+    const lossy = intercepted(state, {
+      after: (call, name) => {
+        if (!failing || name !== manifest || (call !== 'create' && call !== 'replace')) return;
+        throw new BlobStoreError(call === 'create' ? 'exists' : 'changed', name);
+      },
+    });
+    const writer = open({ recordsMax: 1 }, lossy);
+    expect((await writer.append([upload('a')])).sealed).toEqual(['0000000001']);
+    failing = false;
+    expect(await partitionBlobs(state, 'photos')).toHaveLength(1);
+  });
+});
+
+describe('sources', () => {
+  it('are those that have a journal', async () => {
+    const journals = createJournals(state, settings);
+    for (const source of ['b', 'a', 'C']) await journals.of(source).append([upload('x')]);
+    expect(journals.of('a')).toBe(journals.of('a'));
+    expect(await Array.fromAsync(journalSources(state))).toEqual(['C', 'a', 'b']);
+  });
+
+  it('have names that fit into blob names', () => {
+    for (const good of ['a', 'A1', '0', 'a.b-c_d', 'x'.repeat(63)]) expect(sourceNameProblem(good)).toBeUndefined();
+    for (const bad of ['', '.', '..', '-a', '_a', 'a/b', 'a b', 'ä', 'a\n', 'x'.repeat(64)]) {
+      expect(sourceNameProblem(bad)).toEqual(expect.any(String));
+      expect(() => openJournal(state, bad, settings)).toThrow(
+        expect.objectContaining({ code: 'FIRN_SOURCE_NAME_INVALID' }),
+      );
+    }
+  });
+});
