@@ -26,10 +26,12 @@ export async function archiveFolder(
   options: ArchiveOptions & { readonly rehash?: boolean } = {},
 ): Promise<FolderOutcome> {
   await checkFolder(folder);
-  const { filetrees } = parts;
   const scan: FolderScan = { unchangedFiles: 0, unchangedBytes: 0 };
   const { signal, rehash = false } = options;
-  const items = scanFolder({ folder, filetrees, root: base?.root, rehash, signal }, scan);
+  const items = scanFolder(
+    { folder, base: base && { filetrees: parts.filetrees, root: base.root }, rehash, signal },
+    scan,
+  );
   const batch = `scan-${parts.now().toISOString().replace(/[-:.]/g, '')}-${randomBytes(4).toString('hex')}`;
   const run = await runArchive(parts, source, batch, items, options);
   const { totals, writer } = run;

@@ -35,9 +35,8 @@ export interface FolderScan {
 
 export interface ScanOptions {
   readonly folder: string;
-  readonly filetrees: FiletreeStore;
   /** The tree to compare with; undefined for none. */
-  readonly root: Hash | undefined;
+  readonly base: { readonly filetrees: FiletreeStore; readonly root: Hash } | undefined;
   /** Read every file, whatever its attributes say. */
   readonly rehash: boolean;
   readonly signal?: AbortSignal | undefined;
@@ -58,7 +57,7 @@ export async function checkFolder(folder: string): Promise<void> {
 
 /** Yields the difference and counts what is the same in `scan`. */
 export async function* scanFolder(options: ScanOptions, scan: FolderScan): AsyncGenerator<ArchiveItem> {
-  yield* new FolderScanner(options, scan).folder('', options.root);
+  yield* new FolderScanner(options, scan).folder('', options.base?.root);
 }
 
 /** What a filetree has under one name. */
@@ -161,9 +160,10 @@ class FolderScanner {
 
   /** What the tree has in a folder, by name. */
   async *#knownIn(root: Hash | undefined): AsyncGenerator<{ name: string; known: Known }, undefined> {
-    if (root === undefined) return undefined;
+    const filetrees = this.#options.base?.filetrees;
+    if (filetrees === undefined || root === undefined) return undefined;
     let held: { name: string; known: Known } | undefined;
-    for await (const entry of listFolder(this.#options.filetrees, root, '', { signal: this.#options.signal })) {
+    for await (const entry of listFolder(filetrees, root, '', { signal: this.#options.signal })) {
       if (held?.name !== entry.name) {
         if (held) yield held;
         held = { name: entry.name, known: {} };

@@ -1,0 +1,169 @@
+/**
+ * Uploads a local folder into the inbox, with the attributes of files, folders and links in the metadata of the blobs, as
+ * `inbox-source.ts` reads them. It is what any other uploader may do; nothing of the engine is needed.
+ *
+ * An upload that is there already with the same size, mtime and mode is left alone. Files below the folder that are gone
+ * stay in the inbox: deleting is the user's.
+ */
+import pMap from 'p-map';
+import { FirnError, isFirnError } from '../errors.ts';
+import type { EntryAttributes } from '../filetree/entry.ts';
+import { checkSourceName } from '../journal/source-name.ts';
+import type { SkippedPath } from '../snapshots/snapshot.ts';
+import { type BlobMetadata, type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { checkFolder, type FolderScan, scanFolder } from './folder-source.ts';
+import type { ArchiveItem, OpenedItem } from './item.ts';
+
+/** Uploads up to this size are sent in one request. */
+const SINGLE_BYTES_MAX = 8 * 1024 * 1024;
+const READ_TRIES_MAX = 3;
+
+export interface UploadedFolder {
+  /** Files and links sent. */
+  readonly files: number;
+  readonly folders: number;
+  /** Bytes sent. */
+  readonly bytes: number;
+  /** Files and links that were there already. */
+  readonly unchanged: number;
+  readonly skipped: readonly SkippedPath[];
+}
+
+export interface UploadOptions extends CallOptions {
+  readonly uploadsInFlightMax: number;
+  readonly onProgress?: ((progress: { files: number; bytes: number; path: string }) => void) | undefined;
+}
+
+type PutItem = Extract<ArchiveItem, { op: 'put' }>;
+type SentItem = Exclude<OpenedItem, { type: 'gone' }>;
+
+/** @throws FIRN_SOURCE_NAME_INVALID, FIRN_FOLDER_MISSING, FIRN_NOT_A_FOLDER. What cannot be read is skipped and named. */
+export async function uploadFolder(
+  inbox: BlobStore,
+  source: string,
+  folder: string,
+  options: UploadOptions,
+): Promise<UploadedFolder> {
+  checkSourceName(source);
+  await checkFolder(folder);
+  const { signal, uploadsInFlightMax, onProgress } = options;
+  const sent = { files: 0, folders: 0, bytes: 0, unchanged: 0 };
+  const skipped: SkippedPath[] = [];
+  const scan: FolderScan = { unchangedFiles: 0, unchangedBytes: 0 };
+  const items = scanFolder({ folder, base: undefined, rehash: false, signal }, scan);
+  await pMap(
+    items,
+    async (item) => {
+      if (item.op === 'skip') skipped.push({ path: item.path, code: item.code, problem: item.problem });
+      if (item.op !== 'put') return;
+      try {
+        const done = await uploadItem(inbox, `${source}/${item.path}`, item, signal);
+        if (done === undefined) return;
+        if (done.type === 'folder') sent.folders += 1;
+        else if (done.bytes === undefined) sent.unchanged += 1;
+        else sent.files += 1;
+        sent.bytes += done.bytes ?? 0;
+        onProgress?.({ files: sent.files + sent.unchanged, bytes: sent.bytes, path: item.path });
+      } catch (error) {
+        if (!isFirnError(error, 'FIRN_FILE_UNREADABLE', 'FIRN_FILE_CHANGING')) throw error;
+        skipped.push({ path: item.path, code: error.code, problem: error.message });
+      }
+    },
+    { concurrency: uploadsInFlightMax },
+  );
+  return { ...sent, skipped };
+}
+
+function metadataOf({ mtime, mode }: EntryAttributes, extra: BlobMetadata = {}): BlobMetadata {
+  return {
+    ...(mtime === undefined ? {} : { mtime }),
+    ...(mode === undefined ? {} : { mode: mode.toString(8).padStart(4, '0') }),
+    ...extra,
+  };
+}
+
+/** @returns undefined when the item is gone; `bytes` undefined when it was there already. */
+async function uploadItem(
+  inbox: BlobStore,
+  name: string,
+  item: PutItem,
+  signal: AbortSignal | undefined,
+): Promise<{ type: SentItem['type']; bytes: number | undefined } | undefined> {
+  for (let tries = 0; tries < READ_TRIES_MAX; tries += 1) {
+    const opened = await item.open({ signal });
+    if (opened.type === 'gone') return undefined;
+    if (opened.type === 'folder') {
+      await put(inbox, name, Buffer.alloc(0), metadataOf(opened.attributes, { hdi_isfolder: 'true' }), signal);
+      return { type: 'folder', bytes: undefined };
+    }
+    if (opened.type === 'link') {
+      const target = Buffer.from(opened.target);
+      const metadata = metadataOf(opened.attributes, { is_symlink: 'true' });
+      const written = await put(inbox, name, target, metadata, signal);
+      return { type: 'link', bytes: written ? 0 : undefined };
+    }
+    const metadata = metadataOf(opened.attributes);
+    let written: boolean;
+    try {
+      written =
+        item.bytes > SINGLE_BYTES_MAX
+          ? await putStream(inbox, name, opened.content, item.bytes, metadata, signal)
+          : await put(inbox, name, Buffer.concat(await Array.fromAsync(opened.content)), metadata, signal);
+    } catch (error) {
+      await opened.unchanged().catch(() => false);
+      throw error;
+    }
+    if (await opened.unchanged()) return { type: 'file', bytes: written ? item.bytes : undefined };
+  }
+  throw new FirnError('FIRN_FILE_CHANGING', { path: item.path, tries: READ_TRIES_MAX });
+}
+
+/** Writes a blob over whatever is there, unless it is the same already. @returns whether it was written. */
+async function put(
+  inbox: BlobStore,
+  name: string,
+  body: Buffer,
+  metadata: BlobMetadata,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  for (;;) {
+    try {
+      await inbox.create(name, body, { metadata, signal });
+      return true;
+    } catch (error) {
+      if (!isBlobFailure(error, 'exists')) throw error;
+    }
+    try {
+      const there = await inbox.properties(name, { signal });
+      if (there.bytes === body.length && sameMetadata(there.metadata, metadata)) return false;
+      await inbox.replace(name, body, { metadata, signal, ifMatch: there.etag });
+      return true;
+    } catch (error) {
+      if (!isBlobFailure(error, 'changed', 'missing')) throw error;
+    }
+  }
+}
+
+async function putStream(
+  inbox: BlobStore,
+  name: string,
+  content: AsyncIterable<Buffer>,
+  bytes: number,
+  metadata: BlobMetadata,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  try {
+    const there = await inbox.properties(name, { signal });
+    if (there.bytes === bytes && sameMetadata(there.metadata, metadata)) return false;
+    await inbox.delete(name, { signal, ifMatch: there.etag });
+  } catch (error) {
+    if (!isBlobFailure(error, 'changed', 'missing')) throw error;
+  }
+  await inbox.createFromStream(name, content, { metadata, signal });
+  return true;
+}
+
+function sameMetadata(a: BlobMetadata, b: BlobMetadata): boolean {
+  const names = new Set([...Object.keys(a), ...Object.keys(b)]);
+  return [...names].every((name) => a[name] === b[name]);
+}

@@ -1,0 +1,62 @@
+import { lutimes, mkdir, mkdtemp, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { uploadFolder } from '../../src/archive/upload-folder.ts';
+import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'firn-upload-'));
+});
+afterEach(async () => {
+  await rm(folder, { recursive: true });
+});
+
+const options = { uploadsInFlightMax: 4 };
+
+test('files, folders and links arrive with their attributes', async () => {
+  const inbox = createMemoryBlobStore();
+  await mkdir(path.join(folder, 'd'), { mode: 0o750 });
+  await writeFile(path.join(folder, 'd', 'ä b\n.txt'), 'content', { mode: 0o640 });
+  await utimes(path.join(folder, 'd', 'ä b\n.txt'), 1_700_000_000.5, 1_700_000_000.5);
+  await symlink('d/nowhere', path.join(folder, 'link'));
+  await lutimes(path.join(folder, 'link'), 1_600_000_000, 1_600_000_000);
+  expect(await uploadFolder(inbox, 'src', folder, options)).toEqual({
+    files: 2,
+    folders: 1,
+    bytes: 7,
+    unchanged: 0,
+    skipped: [],
+  });
+  const file = await inbox.read('src/d/ä b\n.txt');
+  expect(file.body.toString()).toBe('content');
+  expect(file.properties.metadata).toEqual({ mtime: '2023-11-14T22:13:20.5Z', mode: '0640' });
+  expect((await inbox.properties('src/d')).metadata).toMatchObject({ hdi_isfolder: 'true', mode: '0750' });
+  const link = await inbox.read('src/link');
+  expect(link.body.toString()).toBe('d/nowhere');
+  expect(link.properties.metadata).toMatchObject({ is_symlink: 'true', mtime: '2020-09-13T12:26:40Z' });
+});
+
+test('what is there already is not sent again; what changed, small or large, replaces it', async () => {
+  const inbox = createMemoryBlobStore();
+  await writeFile(path.join(folder, 'same'), 'same');
+  await writeFile(path.join(folder, 'small'), 'old');
+  await writeFile(path.join(folder, 'large'), Buffer.alloc(9 * 1024 * 1024, 1));
+  await uploadFolder(inbox, 'src', folder, options);
+  const before = await inbox.properties('src/same');
+  await writeFile(path.join(folder, 'small'), 'new!');
+  await writeFile(path.join(folder, 'large'), Buffer.alloc(9 * 1024 * 1024 + 1, 2));
+  expect(await uploadFolder(inbox, 'src', folder, options)).toMatchObject({ files: 2, unchanged: 1 });
+  expect((await inbox.properties('src/same')).etag).toBe(before.etag);
+  expect((await inbox.read('src/small')).body.toString()).toBe('new!');
+  expect((await inbox.read('src/large')).body).toEqual(Buffer.alloc(9 * 1024 * 1024 + 1, 2));
+});
+
+test('a folder that does not exist and a source name that cannot be are refused', async () => {
+  const inbox = createMemoryBlobStore();
+  await expect(uploadFolder(inbox, 'src', path.join(folder, 'no'), options)).rejects.toMatchObject({
+    code: 'FIRN_FOLDER_MISSING',
+  });
+  await expect(uploadFolder(inbox, 'a/b', folder, options)).rejects.toMatchObject({ code: 'FIRN_SOURCE_NAME_INVALID' });
+});
