@@ -168,6 +168,10 @@ const table = {
     message: 'The path {path} cannot be written: {problem}.',
     advice: 'Move what is in the way, or restore to another folder.',
   },
+  FIRN_TARGET_FAILED: {
+    message: 'Nothing more can be written to the target folder {path}: {problem}.',
+    advice: 'Make room or choose another folder, then restore again (with --overwrite into the same folder).',
+  },
   FIRN_RESTORE_INCOMPLETE: {
     message: '{failed} of {files} files could not be restored.',
     advice: 'Each of them is named above; the others are whole.',
@@ -227,6 +231,19 @@ const table = {
   FIRN_LOCAL_STACK_FAILED: {
     message: 'The local stack did not start: {problem}.',
     advice: 'Read the lines above; `.firn/` holds its data and logs.',
+  },
+  FIRN_FUNCTION_INVALID: {
+    message: 'The function {function} cannot be hosted: {problem}.',
+    advice: 'Correct its registration; docs/local-stack.md says what the local host supports.',
+  },
+  FIRN_FUNCTION_TIMEOUT: {
+    message: 'The function {function} did not end within {seconds} s.',
+    advice: 'Raise functionTimeout in host.json if its work takes that long.',
+    retryable: true,
+  },
+  FIRN_NODE_TOO_OLD: {
+    message: 'Firn needs Node.js 22.18 or newer; this is {version}.',
+    advice: 'Install a newer Node.js, or run `npm ci` in the folder of Firn, which brings one.',
   },
   FIRN_CANCELLED: { message: 'The work was cancelled.', advice: 'Run it again; what was stored is not stored twice.' },
   FIRN_INTERNAL: {

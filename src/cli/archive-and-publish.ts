@@ -1,0 +1,124 @@
+/**
+ * Archives a folder and publishes it, in one process. What a scan found applies to the snapshot that it was compared
+ * with and to nothing else; when another publish of the source is faster, the folder is scanned again.
+ */
+import { archiveFolder, type FolderOutcome } from '../archive/archive-folder.ts';
+import type { ArchiveOptions } from '../archive/archive-run.ts';
+import { findReceipt } from '../archive/receipt.ts';
+import { FirnError, isFirnError } from '../errors.ts';
+import { checkSourceName } from '../journal/source-name.ts';
+import { publishSource } from '../publish/publish-source.ts';
+import type { Repository } from '../repository.ts';
+import type { Snapshot } from '../snapshots/snapshot.ts';
+import type { CallOptions } from '../storage/blob-store.ts';
+
+const SCANS_MAX = 5;
+/** Publishes of the source that may come first, each a plan that someone else began. */
+const PUBLISHES_MAX = 20;
+
+export interface ArchivedFolder {
+  /** The snapshot that holds the folder as it was found. */
+  readonly snapshot: Snapshot;
+  /** The folder was as the snapshot has it; no new one was made. */
+  readonly unchanged: boolean;
+  /** Of the last scan. */
+  readonly outcome: FolderOutcome;
+  /** Of all scans: what was stored for a scan that came too late was stored all the same. */
+  readonly stored: { readonly newChunks: number; readonly newBytes: number; readonly storedBytes: number };
+}
+
+export interface ArchiveAndPublishOptions extends ArchiveOptions {
+  readonly rehash?: boolean;
+  /** Told when the folder is scanned again, and when the scan is done and published. */
+  readonly onStage?: (stage: 'scan-again' | 'publish') => void;
+}
+
+/** @throws FIRN_PUBLISH_CONFLICT when others were faster five times, and what archiving and publishing throw. */
+export async function archiveAndPublish(
+  repository: Repository,
+  folder: string,
+  source: string,
+  options: ArchiveAndPublishOptions = {},
+): Promise<ArchivedFolder> {
+  checkSourceName(source);
+  const { signal, onStage } = options;
+  const stored = { newChunks: 0, newBytes: 0, storedBytes: 0 };
+  for (let scans = 0; scans < SCANS_MAX; scans += 1) {
+    if (scans > 0) onStage?.('scan-again');
+    const base = (await repository.snapshots.readHead(source, { signal }))?.snapshot;
+    const outcome = await archiveFolder(repository, folder, source, base, options);
+    stored.newChunks += outcome.totals.newChunks;
+    stored.newBytes += outcome.totals.newBytes;
+    stored.storedBytes += outcome.totals.storedBytes;
+    const { batch } = outcome;
+    if (batch === undefined) {
+      if (base !== undefined) return { snapshot: base, unchanged: true, outcome, stored };
+      continue;
+    }
+    onStage?.('publish');
+    const published = await publishBatch(repository, source, batch, base, { signal });
+    if (published !== undefined) return { ...published, outcome, stored };
+  }
+  throw new FirnError('FIRN_PUBLISH_CONFLICT', { source });
+}
+
+/** @returns undefined when the batch came too late. */
+async function publishBatch(
+  repository: Repository,
+  source: string,
+  batch: string,
+  base: Snapshot | undefined,
+  options: CallOptions,
+): Promise<{ snapshot: Snapshot; unchanged: boolean } | undefined> {
+  for (let publishes = 0; publishes < PUBLISHES_MAX; publishes += 1) {
+    const outcome = await publishOrYield(repository, source, options);
+    const next = await snapshotAfter(repository, source, base, options);
+    if (next !== undefined) return next.batches.includes(batch) ? { snapshot: next, unchanged: false } : undefined;
+    if (await hasReceipt(repository, source, batch, options)) continue;
+    return outcome === 'unchanged' && base !== undefined ? { snapshot: base, unchanged: true } : undefined;
+  }
+  throw new FirnError('FIRN_PUBLISH_CONFLICT', { source });
+}
+
+/** One publish; that another was faster, or damage that the next one does without, is for the caller to look at. */
+async function publishOrYield(
+  repository: Repository,
+  source: string,
+  options: CallOptions,
+): Promise<'published' | 'unchanged' | undefined> {
+  try {
+    return (await publishSource(repository, source, options))?.outcome;
+  } catch (error) {
+    if (isFirnError(error, 'FIRN_PUBLISH_CONFLICT', 'FIRN_RECEIPT_DAMAGED')) return undefined;
+    throw error;
+  }
+}
+
+async function hasReceipt(
+  repository: Repository,
+  source: string,
+  batch: string,
+  options: CallOptions,
+): Promise<boolean> {
+  try {
+    return (await findReceipt(repository.state, source, batch, options)) !== undefined;
+  } catch (error) {
+    if (isFirnError(error, 'FIRN_RECEIPT_DAMAGED')) return false;
+    throw error;
+  }
+}
+
+/** The snapshot of the source that followed `base`; undefined when none has. */
+async function snapshotAfter(
+  { snapshots }: Repository,
+  source: string,
+  base: Snapshot | undefined,
+  options: CallOptions,
+): Promise<Snapshot | undefined> {
+  let at = (await snapshots.readHead(source, options))?.snapshot;
+  while (at !== undefined && at.id !== base?.id) {
+    if (at.parent === base?.id) return at;
+    at = at.parent === undefined ? undefined : await snapshots.resolve(at.parent, options);
+  }
+  return undefined;
+}

@@ -1,0 +1,14 @@
+/** The commands, in the order in which the help shows them. */
+import type { Command } from './command.ts';
+import { archive } from './commands/archive.ts';
+import { cat } from './commands/cat.ts';
+import { diff } from './commands/diff.ts';
+import { init } from './commands/init.ts';
+import { ls } from './commands/ls.ts';
+import { publish } from './commands/publish.ts';
+import { remove } from './commands/remove.ts';
+import { restore } from './commands/restore.ts';
+import { snapshots } from './commands/snapshots.ts';
+import { stats } from './commands/stats.ts';
+
+export const commands: readonly Command[] = [init, archive, snapshots, ls, cat, restore, diff, publish, remove, stats];

@@ -1,0 +1,94 @@
+/** `firn archive` */
+import path from 'node:path';
+import type { SkippedPaths } from '../../snapshots/snapshot.ts';
+import { type ArchivedFolder, archiveAndPublish } from '../archive-and-publish.ts';
+import { type Command, exitCodes } from '../command.ts';
+import { counted, formatBytes, formatCount, formatSeconds, printable } from '../format.ts';
+import type { Output } from '../output.ts';
+
+export const archive: Command = {
+  name: 'archive',
+  summary: 'archive a folder as a new snapshot of a source',
+  about: [
+    'Stores what differs between a folder and the latest snapshot of the source, and publishes it as a new snapshot. A file whose size, time and mode are those of the snapshot is not read again. Where nothing differs, no snapshot is made.',
+    'Symbolic links are archived as links. What cannot be read is named and left out (its earlier version stays), and so are devices, sockets and pipes; the exit code is 3 then, and the snapshot names them too.',
+  ],
+  args: [{ name: 'folder' }],
+  options: {
+    source: { type: 'text', value: 'name', required: true, about: 'the source that the snapshot belongs to' },
+    rehash: { type: 'flag', about: 'read every file, whatever its time says' },
+  },
+  examples: [
+    ['firn archive ~/documents --source documents', 'archive a folder'],
+    ['firn archive . --source site --json | tail -1', 'the same for a script'],
+  ],
+  exitCodes: { 3: 'done, but some files could not be read; each is named' },
+  async run({ args, options, output, open, cwd, signal }) {
+    const [folder = ''] = args;
+    const source = options.text('source') ?? '';
+    const startedAt = performance.now();
+    const repository = await open();
+    const archived = await archiveAndPublish(repository, path.resolve(cwd, folder), source, {
+      rehash: options.flag('rehash'),
+      signal,
+      onProgress: ({ files, bytes, path: at }) =>
+        output.progress(() => `archiving  ${counted(files, 'file')}  ${formatBytes(bytes)}  ${printable(at)}`),
+      onStage: (stage) => {
+        if (stage === 'scan-again') output.message(`Another publish of ${source} was faster; scanning again.`);
+        else output.progress(() => 'publishing');
+      },
+    });
+    const seconds = (performance.now() - startedAt) / 1000;
+    const { skipped } = archived.outcome;
+    nameSkipped(output, skipped);
+    await output.result(jsonOf(archived, seconds), () => textOf(archived, seconds));
+    return skipped.count > 0 ? exitCodes.incomplete : exitCodes.done;
+  },
+};
+
+/** Names on stderr what was left out. */
+export function nameSkipped(output: Output, { count, paths }: SkippedPaths): void {
+  for (const { path: at, code, problem } of paths) {
+    // The problem may be a whole sentence about the path, or only the reason.
+    const text = problem.includes(at) ? problem : `${at} was left out: ${problem}`;
+    output.warning(text, { code, path: at });
+  }
+  if (count > paths.length) output.warning(`${formatCount(count - paths.length)} more paths were left out.`);
+}
+
+function jsonOf({ snapshot, unchanged, outcome, stored }: ArchivedFolder, seconds: number) {
+  const { id, source, time, parent, totals, changes } = snapshot;
+  const { added, changed, removed } = unchanged ? { added: 0, changed: 0, removed: 0 } : changes;
+  return {
+    snapshot: id,
+    source,
+    time,
+    files: totals.files,
+    folders: totals.folders,
+    bytes: totals.bytes,
+    newChunks: stored.newChunks,
+    newBytes: stored.newBytes,
+    storedBytes: stored.storedBytes,
+    unchanged,
+    parent: parent ?? null,
+    added,
+    changed,
+    removed,
+    skippedCount: outcome.skipped.count,
+    skipped: outcome.skipped.paths,
+    seconds: Number(seconds.toFixed(3)),
+  };
+}
+
+function textOf({ snapshot, unchanged, stored }: ArchivedFolder, seconds: number): string {
+  const { id, source, totals, changes } = snapshot;
+  const holds = `${counted(totals.files, 'file')}, ${formatBytes(totals.bytes)}`;
+  if (unchanged) return `Nothing changed: ${source} is as snapshot ${id} has it (${holds}).`;
+  const { added, changed, removed } = changes;
+  return [
+    `Snapshot ${id} of ${source}: ${holds}`,
+    `  added ${formatCount(added)}, changed ${formatCount(changed)}, removed ${formatCount(removed)}`,
+    `  ${counted(stored.newChunks, 'new chunk')} of ${formatBytes(stored.newBytes)}, stored in ${formatBytes(stored.storedBytes)}`,
+    `  ${formatSeconds(seconds)}`,
+  ].join('\n');
+}

@@ -1,0 +1,61 @@
+#!/usr/bin/env node
+/**
+ * Starts the command line. Firn is TypeScript that Node runs as it is, and needs zstd: this file is plain JavaScript for
+ * Node.js 20 or newer, and where the running Node lacks either it hands over to the one in `node_modules`, with the same
+ * arguments, streams, signals and exit code.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { constants } from 'node:os';
+import path from 'node:path';
+import process from 'node:process';
+import { fileURLToPath } from 'node:url';
+import zlib from 'node:zlib';
+
+/** Set for the Node that this one handed over to, so that it is not done twice. */
+const HANDED_OVER = 'FIRN_NODE_HANDED_OVER';
+
+const runsFirn = Boolean(process.features.typescript) && typeof zlib.zstdCompress === 'function';
+
+function ownNode() {
+  try {
+    const folder = path.dirname(createRequire(import.meta.url).resolve('node/package.json'));
+    return ['bin/node', 'bin/node.exe'].map((name) => path.join(folder, name)).find((file) => existsSync(file));
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param {string} node */
+function handOver(node) {
+  const child = spawn(node, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], {
+    stdio: 'inherit',
+    env: { ...process.env, [HANDED_OVER]: '1' },
+  });
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  child.on('error', (error) => refuse(error.message));
+  child.on('exit', (code, signal) => {
+    process.exitCode = code ?? 128 + (constants.signals[signal] ?? 0);
+  });
+}
+
+/** @param {string} problem */
+function refuse(problem) {
+  const message = `Firn needs Node.js 22.18 or newer; this is ${process.version}${problem === '' ? '' : ` (${problem})`}.`;
+  const advice = 'Install a newer Node.js, or run `npm ci` in the folder of Firn, which brings one.';
+  const line = process.argv.includes('--json')
+    ? JSON.stringify({ error: 'FIRN_NODE_TOO_OLD', message, advice })
+    : `firn: ${message}\n${advice}`;
+  process.stderr.write(`${line}\n`);
+  process.exitCode = 1;
+}
+
+if (runsFirn) {
+  const { runProcess } = await import('./process.ts');
+  await runProcess();
+} else {
+  const node = process.env[HANDED_OVER] === undefined ? ownNode() : undefined;
+  if (node === undefined) refuse('');
+  else handOver(node);
+}

@@ -1,0 +1,41 @@
+/**
+ * Modification times on their way back to a file system. A snapshot keeps nanoseconds; Node sets times as a double of
+ * seconds and the system cuts what it stores to whole nanoseconds, so in our days a time can be set in steps of about
+ * 238 ns only. What comes back is never earlier than the snapshot says and less than a step later, so every time in
+ * whole microseconds comes back as that microsecond, and a time that Node set before comes back to the nanosecond. Pure.
+ */
+
+const timePattern = /^(.{19})(?:\.(\d{1,9}))?Z$/;
+
+/** The time (RFC 3339 in UTC, up to nine decimals) in nanoseconds since 1970. @throws RangeError. */
+export function nanosecondsOfTime(time: string): bigint {
+  const [, whole, decimals = ''] = timePattern.exec(time) ?? [];
+  const milliseconds = Date.parse(`${whole}Z`);
+  if (Number.isNaN(milliseconds)) throw new RangeError(`«${time}» is not a time in UTC.`);
+  return BigInt(milliseconds) * 1_000_000n + BigInt(decimals.padEnd(9, '0'));
+}
+
+/** Nanoseconds that a file system stores for this double of seconds: the fraction is cut towards zero. */
+function nanosecondsStored(seconds: number): bigint {
+  const whole = Math.trunc(seconds);
+  return BigInt(whole) * 1_000_000_000n + BigInt(Math.trunc((seconds - whole) * 1e9));
+}
+
+/** The next double of seconds above. */
+function nextAbove(seconds: number): number {
+  const bits = new DataView(new ArrayBuffer(8));
+  bits.setFloat64(0, seconds === 0 ? 0 : seconds);
+  bits.setBigInt64(0, bits.getBigInt64(0) + (seconds < 0 ? -1n : 1n));
+  return bits.getFloat64(0);
+}
+
+/**
+ * The time for `utimes`: the smallest double of seconds that is stored as this time or as one after it. As text, because
+ * Node takes a negative number for «now».
+ */
+export function secondsForUtimes(time: string): string {
+  const wanted = nanosecondsOfTime(time);
+  let seconds = Number(wanted / 1_000_000_000n) + Number(wanted % 1_000_000_000n) / 1e9;
+  while (nanosecondsStored(seconds) < wanted) seconds = nextAbove(seconds);
+  return String(seconds);
+}

@@ -1,0 +1,265 @@
+/**
+ * Restores a snapshot, or parts of it, into a local folder: plan (which parts), read (chunks, checked), write (atomic).
+ *
+ * One walk makes the folders and hands the files and links to a bounded number of workers; a second one, after all
+ * content, gives the folders their modes and times. What is damaged, missing or refused by the file system fails alone
+ * (a folder with all below it), is told to `onFailed`, and the rest is restored; storage that cannot be reached and a
+ * full disk end the restore. Memory is bounded by the files in flight, whatever the size of the snapshot.
+ */
+import { type FirnError, isFirnError } from '../errors.ts';
+import type { FileEntry, FolderEntry, LinkEntry } from '../filetree/entry.ts';
+import type { FiletreeStore } from '../filetree/filetree-store.ts';
+import { isDamage, walkTree } from '../filetree/walk.ts';
+import type { ChunkIndex } from '../index/chunk-index.ts';
+import type { Settings } from '../settings.ts';
+import type { Snapshot } from '../snapshots/snapshot.ts';
+import type { CallOptions } from '../storage/blob-store.ts';
+import { forEachConcurrently } from './for-each.ts';
+import { createReadAheadBudget } from './read-ahead.ts';
+import { type ReadFileParts, readFileContent } from './read-file.ts';
+import { type SelectedPath, selectPaths } from './selection.ts';
+import { openTarget, type RestoreTarget } from './target.ts';
+
+export interface RestoreParts extends Pick<ReadFileParts, 'keys' | 'chunks'> {
+  readonly filetrees: FiletreeStore;
+  readonly settings: Pick<Settings, 'filesInFlightMax'>;
+  readonly createIndex: () => ChunkIndex;
+}
+
+export interface RestoreProgress {
+  /** Files and links that are done. */
+  readonly files: number;
+  /** Bytes written, those of files under way included. */
+  readonly bytes: number;
+  readonly filesExpected: number;
+  readonly bytesExpected: number;
+  readonly path: string;
+}
+
+export interface RestoreOptions extends CallOptions {
+  /** Files and folders to restore, at their full paths below the target; everything where there are none. */
+  readonly paths?: readonly string[];
+  /** Restore into a folder that is not empty; files and links that are in the way are replaced, folders never. */
+  readonly overwrite?: boolean;
+  readonly onProgress?: (progress: RestoreProgress) => void;
+  /** Told about every path that could not be restored; the path of a folder stands for all that is missing from it. */
+  readonly onFailed?: (path: string, error: FirnError) => void;
+}
+
+export interface RestoreResult {
+  readonly files: number;
+  readonly links: number;
+  readonly folders: number;
+  /** Of the files. */
+  readonly bytes: number;
+  /** Files and links that the selected part of the snapshot has. */
+  readonly filesExpected: number;
+  /** Paths that `onFailed` was told about. */
+  readonly failed: number;
+}
+
+/**
+ * @throws FIRN_PATH_UNKNOWN before anything is written; FIRN_TARGET_NOT_EMPTY, FIRN_NOT_A_FOLDER, FIRN_TARGET_FAILED;
+ * damage of the top folder of the snapshot goes to `onFailed` like any other.
+ */
+export async function restoreTree(
+  parts: RestoreParts,
+  snapshot: Snapshot,
+  targetFolder: string,
+  options: RestoreOptions = {},
+): Promise<RestoreResult> {
+  const hidden: (readonly [path: string, error: FirnError])[] = [];
+  const selected = await selectPaths(parts.filetrees, snapshot, options.paths ?? [], {
+    signal: options.signal,
+    onDamaged: (path, error) => hidden.push([path, error]),
+  });
+  const target = await openTarget(targetFolder, { overwrite: options.overwrite ?? false });
+  const restore = new Restore(parts, snapshot, selected, target, options);
+  return await restore.run(hidden);
+}
+
+interface FileTask {
+  readonly path: string;
+  readonly entry: FileEntry | LinkEntry;
+}
+
+class Restore {
+  readonly #parts: RestoreParts;
+  readonly #snapshot: Snapshot;
+  readonly #selected: readonly SelectedPath[];
+  readonly #target: RestoreTarget;
+  readonly #options: RestoreOptions;
+  readonly #reading: ReadFileParts;
+  readonly #expected: { readonly files: number; readonly bytes: number };
+  /** Folders that could not be made; nothing is written below them. */
+  readonly #blocked = new Set<string>();
+  #files = 0;
+  #links = 0;
+  #folders = 0;
+  #bytes = 0;
+  #bytesWritten = 0;
+  #failed = 0;
+
+  constructor(
+    parts: RestoreParts,
+    snapshot: Snapshot,
+    selected: readonly SelectedPath[],
+    target: RestoreTarget,
+    options: RestoreOptions,
+  ) {
+    const { keys, chunks, filetrees } = parts;
+    this.#parts = parts;
+    this.#snapshot = snapshot;
+    this.#selected = selected;
+    this.#target = target;
+    this.#options = options;
+    this.#reading = { keys, chunks, filetrees, index: parts.createIndex(), readAhead: createReadAheadBudget() };
+    this.#expected = {
+      files: selected.reduce((sum, { totals }) => sum + totals.files, 0),
+      bytes: selected.reduce((sum, { totals }) => sum + totals.bytes, 0),
+    };
+  }
+
+  /** @param hidden selected paths that damage hides. */
+  async run(hidden: readonly (readonly [path: string, error: FirnError])[]): Promise<RestoreResult> {
+    const { signal } = this.#options;
+    for (const [path, error] of hidden) this.#fail(path, error);
+    const { filesInFlightMax } = this.#parts.settings;
+    const work = (task: FileTask, stop: AbortSignal) => this.#write(task, stop);
+    await forEachConcurrently(this.#tasks(), filesInFlightMax, work, { signal });
+    await this.#finishFolders();
+    return {
+      files: this.#files,
+      links: this.#links,
+      folders: this.#folders,
+      bytes: this.#bytes,
+      filesExpected: this.#expected.files,
+      failed: this.#failed,
+    };
+  }
+
+  /** Makes the folders on its way, so that a file is handed out only when its folder is there. */
+  async *#tasks(): AsyncGenerator<FileTask> {
+    const made = new Set<string>();
+    for (const { path: selected, parents } of this.#selected) {
+      for (const { path, entry } of parents) {
+        if (!made.has(path)) await this.#makeFolder(path, entry);
+        made.add(path);
+      }
+      for await (const { path, entry } of this.#walk(selected, (at, error) => this.#fail(at, error))) {
+        if (entry.type === 'folder') await this.#makeFolder(path, entry);
+        else if (!this.#isBlocked(path)) yield { path, entry };
+      }
+    }
+  }
+
+  #walk(path: string, onDamaged: (at: string, error: FirnError) => void) {
+    const { filetrees } = this.#parts;
+    const { signal } = this.#options;
+    return walkTree(filetrees, this.#snapshot.root, { path, onDamaged, signal });
+  }
+
+  /** Below a folder that could not be made. */
+  #isBlocked(path: string): boolean {
+    if (this.#blocked.size === 0) return false;
+    for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
+      if (this.#blocked.has(path.slice(0, end))) return true;
+    }
+    return false;
+  }
+
+  async #makeFolder(path: string, entry: FolderEntry): Promise<void> {
+    if (this.#isBlocked(path)) return;
+    try {
+      await this.#target.makeFolder(path, entry);
+      this.#folders += 1;
+    } catch (error) {
+      if (!isProblemOfOnePath(error)) throw error;
+      this.#blocked.add(path);
+      this.#fail(path, error);
+    }
+  }
+
+  #fail(path: string, error: FirnError): void {
+    if (this.#isBlocked(path)) return;
+    this.#failed += 1;
+    this.#options.onFailed?.(path, error);
+  }
+
+  async #write({ path, entry }: FileTask, signal: AbortSignal): Promise<void> {
+    try {
+      if (entry.type === 'link') {
+        await this.#target.writeLink(path, entry);
+        this.#links += 1;
+      } else {
+        await this.#target.writeFile(path, entry, this.#counted(path, entry, signal));
+        this.#files += 1;
+        this.#bytes += entry.bytes;
+      }
+      this.#tell(path);
+    } catch (error) {
+      if (!isProblemOfOnePath(error)) throw error;
+      this.#fail(path, error);
+    }
+  }
+
+  async *#counted(path: string, entry: FileEntry, signal: AbortSignal): AsyncGenerator<Buffer> {
+    for await (const piece of readFileContent(this.#reading, path, entry, { signal })) {
+      yield piece;
+      this.#bytesWritten += piece.length;
+      this.#tell(path);
+    }
+  }
+
+  #tell(path: string): void {
+    const { files: filesExpected, bytes: bytesExpected } = this.#expected;
+    const files = this.#files + this.#links;
+    this.#options.onProgress?.({ files, bytes: this.#bytesWritten, filesExpected, bytesExpected, path });
+  }
+
+  /** From the bottom up: a folder without rights closes the way to those in it. */
+  async #finishFolders(): Promise<void> {
+    const above = new Map<string, FolderEntry>();
+    for (const { path: selected, parents } of this.#selected) {
+      for (const { path, entry } of parents) above.set(path, entry);
+      const open: { readonly path: string; readonly entry: FolderEntry }[] = [];
+      // What is damaged was told by the first walk.
+      for await (const { path, entry } of this.#walk(selected, () => undefined)) {
+        if (entry.type !== 'folder') continue;
+        for (let top = open.at(-1); top !== undefined && !path.startsWith(`${top.path}/`); top = open.at(-1)) {
+          open.pop();
+          await this.#finishFolder(top.path, top.entry);
+        }
+        open.push({ path, entry });
+      }
+      for (const { path, entry } of open.reverse()) await this.#finishFolder(path, entry);
+    }
+    const deepestFirst = [...above].sort(([a], [b]) => b.split('/').length - a.split('/').length);
+    for (const [path, entry] of deepestFirst) await this.#finishFolder(path, entry);
+  }
+
+  async #finishFolder(path: string, entry: FolderEntry): Promise<void> {
+    if (this.#blocked.has(path) || this.#isBlocked(path)) return;
+    try {
+      await this.#target.finishFolder(path, entry);
+    } catch (error) {
+      if (!isProblemOfOnePath(error)) throw error;
+      this.#fail(path, error);
+    }
+  }
+}
+
+/** The others do not share it. */
+function isProblemOfOnePath(error: unknown): error is FirnError {
+  return (
+    isDamage(error) ||
+    isFirnError(
+      error,
+      'FIRN_CHUNK_MISSING',
+      'FIRN_CHUNK_DAMAGED',
+      'FIRN_FILE_DAMAGED',
+      'FIRN_TARGET_BLOCKED',
+      'FIRN_PATH_ESCAPES',
+    )
+  );
+}

@@ -1,0 +1,173 @@
+/**
+ * The folder that a restore writes into. It promises that nothing is written outside that folder: a path is checked
+ * name by name, folders are made from the top down and are never links, and what is written appears by a rename, which
+ * replaces a link instead of following it. (It does not defend against another program that swaps folders for links in
+ * the target while the restore runs.)
+ *
+ * A file appears under its name whole, checked, with its mode and time, and synced, or not at all. Errors of one path are
+ * FIRN_TARGET_BLOCKED; errors that every path would meet (a full disk) are FIRN_TARGET_FAILED and end the restore.
+ */
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { type FileHandle, lstat, lutimes, mkdir, open, readdir, rename, rm, symlink, unlink } from 'node:fs/promises';
+import path from 'node:path';
+import { FirnError, problemOf } from '../errors.ts';
+import { type EntryAttributes, type FileEntry, type LinkEntry, pathProblem } from '../filetree/entry.ts';
+import { secondsForUtimes } from './file-time.ts';
+
+export interface RestoreTarget {
+  /** Makes a folder, or takes the one that is there. Its parent must have been made before. */
+  makeFolder(at: string, attributes: EntryAttributes): Promise<void>;
+  /** Gives a folder its mode and time and makes its entries durable; after everything in it was written. */
+  finishFolder(at: string, attributes: EntryAttributes): Promise<void>;
+  writeFile(at: string, entry: FileEntry, content: AsyncIterable<Uint8Array>): Promise<void>;
+  writeLink(at: string, entry: LinkEntry): Promise<void>;
+}
+
+/** Problems of the whole target, not of one path. */
+const generalCodes = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EMFILE', 'ENFILE', 'ENOMEM']);
+
+/**
+ * Prepares the folder, which is made where it is not there.
+ * @throws FIRN_TARGET_NOT_EMPTY unless `overwrite` is set; FIRN_NOT_A_FOLDER, FIRN_TARGET_FAILED.
+ */
+export async function openTarget(folder: string, { overwrite }: { overwrite: boolean }): Promise<RestoreTarget> {
+  try {
+    await mkdir(folder, { recursive: true });
+    const [first] = await readdir(folder);
+    if (first !== undefined && !overwrite) throw new FirnError('FIRN_TARGET_NOT_EMPTY', { path: folder });
+  } catch (error) {
+    if (error instanceof FirnError) throw error;
+    const code = codeOf(error);
+    if (code === 'EEXIST' || code === 'ENOTDIR') throw new FirnError('FIRN_NOT_A_FOLDER', { path: folder });
+    throw new FirnError('FIRN_TARGET_FAILED', { path: folder, problem: problemOf(error) }, { cause: error });
+  }
+  return targetIn(path.resolve(folder), overwrite);
+}
+
+/** The local path of an entry. @throws FIRN_PATH_ESCAPES. */
+export function localPath(folder: string, at: string): string {
+  const names = at.split('/');
+  const local = path.resolve(folder, ...names);
+  // On systems where more than «/» divides names, a name could still be several.
+  const isInside = path.relative(folder, local).split(path.sep).join('/') === at;
+  if (pathProblem(at) !== undefined || !isInside) throw new FirnError('FIRN_PATH_ESCAPES', { path: at });
+  return local;
+}
+
+function targetIn(folder: string, overwrite: boolean): RestoreTarget {
+  /** Runs what concerns one path; says what went wrong in the words of the table. */
+  async function onPath<T>(at: string, work: (local: string) => Promise<T>): Promise<T> {
+    const local = localPath(folder, at);
+    try {
+      return await work(local);
+    } catch (error) {
+      const code = codeOf(error);
+      if (typeof code !== 'string' || error instanceof FirnError) throw error;
+      const problem = problemOf(error);
+      throw generalCodes.has(code)
+        ? new FirnError('FIRN_TARGET_FAILED', { path: folder, problem }, { cause: error })
+        : new FirnError('FIRN_TARGET_BLOCKED', { path: at, problem }, { cause: error });
+    }
+  }
+
+  function blocked(at: string, problem: string): FirnError {
+    return new FirnError('FIRN_TARGET_BLOCKED', { path: at, problem });
+  }
+
+  /** A file or link may take this name: nothing is there, or something that is to be overwritten. */
+  async function checkFree(at: string, local: string): Promise<void> {
+    const there = await statOf(local);
+    if (there?.isDirectory()) throw blocked(at, 'a folder is in the way');
+    if (there !== undefined && !overwrite) throw blocked(at, 'a file is in the way');
+  }
+
+  /** Makes something under a temporary name beside the final one, then gives it that. */
+  async function appear(at: string, local: string, make: (temporary: string) => Promise<void>): Promise<void> {
+    await checkFree(at, local);
+    const temporary = path.join(path.dirname(local), `.firn-restore-${randomBytes(8).toString('hex')}.tmp`);
+    try {
+      await make(temporary);
+      // Again: on a file system that takes two names for one, the other may have come meanwhile.
+      await checkFree(at, local);
+      await rename(temporary, local);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
+    }
+  }
+
+  return {
+    makeFolder: (at, { mode }) =>
+      onPath(at, async (local) => {
+        const there = await statOf(local);
+        if (there?.isDirectory()) return;
+        if (there !== undefined) {
+          if (!overwrite) throw blocked(at, 'a file is in the way');
+          await unlink(local);
+        }
+        // Open to nobody who will not see it in the end, and to us in any case.
+        await mkdir(local, mode === undefined ? {} : { mode: (mode | 0o700) & 0o777 });
+      }),
+
+    finishFolder: (at, attributes) =>
+      onPath(at, async (local) => {
+        const flags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+        await using handle = await open(local, flags);
+        await handle.sync();
+        await setAttributes(handle, attributes);
+      }),
+
+    writeFile: (at, entry, content) =>
+      onPath(at, (local) =>
+        appear(at, local, async (temporary) => {
+          await using handle = await open(temporary, 'wx', entry.mode === undefined ? 0o666 : 0o600);
+          for await (const piece of content) await writeAll(handle, piece);
+          await setAttributes(handle, entry);
+          await handle.sync();
+        }),
+      ),
+
+    writeLink: (at, entry) =>
+      onPath(at, (local) =>
+        appear(at, local, async (temporary) => {
+          await symlink(entry.target, temporary);
+          if (entry.mtime === undefined) return;
+          const seconds = secondsOf(at, entry.mtime);
+          await lutimes(temporary, seconds, seconds);
+        }),
+      ),
+  };
+}
+
+async function setAttributes(handle: FileHandle, { mode, mtime }: EntryAttributes): Promise<void> {
+  if (mode !== undefined) await handle.chmod(mode);
+  if (mtime === undefined) return;
+  const seconds = secondsOf('', mtime);
+  await handle.utimes(seconds, seconds);
+}
+
+function secondsOf(at: string, mtime: string): string {
+  try {
+    return secondsForUtimes(mtime);
+  } catch (cause) {
+    throw new FirnError('FIRN_TARGET_BLOCKED', { path: at, problem: problemOf(cause) }, { cause });
+  }
+}
+
+async function writeAll(handle: FileHandle, piece: Uint8Array): Promise<void> {
+  for (let at = 0; at < piece.length; ) at += (await handle.write(piece, at)).bytesWritten;
+}
+
+async function statOf(local: string) {
+  try {
+    return await lstat(local);
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
+}
