@@ -5,9 +5,11 @@
  * On Azurite, `append` without a position may name a wrong offset when several append at once (it reads the length
  * before it appends); with a position the offset is always right.
  */
-import type { ContainerClient, BlobItem as ServiceItem } from '@azure/storage-blob';
+import type { ContainerClient } from '@azure/storage-blob';
+import { openBlob } from './azure-blob-reads.ts';
 import { sdkSignal, uploadBlocks } from './azure-block-upload.ts';
 import { codeOf, failureOf, meansExists, toStoreError } from './azure-errors.ts';
+import { getProperties, propertiesOfItem } from './azure-properties.ts';
 import {
   checkAppendBlock,
   checkBlobName,
@@ -20,26 +22,16 @@ import {
   checkRange,
   nameFromListing,
 } from './blob-rules.ts';
-import {
-  type BlobProperties,
-  type BlobStore,
-  BlobStoreError,
-  type BlobStream,
-  type ReadOptions,
-  type Tier,
-  tiers,
-  type WriteOptions,
-} from './blob-store.ts';
+import { type BlobStore, BlobStoreError, type WriteOptions } from './blob-store.ts';
 
 const blobHTTPHeaders = { blobContentType: 'application/octet-stream' };
 const ifNew = { ifNoneMatch: '*' };
-/** How often one `readStream` takes up a broken connection again. */
-const RESUMES_MAX = 5;
 /** The most that the service gives at once. */
 const PAGE_ITEMS = 5_000;
 
 export function createAzureBlobStore(container: ContainerClient): BlobStore {
   const url = withoutQuery(container.url);
+  const place = { container, url };
 
   /** Runs one call and gives its error the form that the port promises. */
   async function run<T>(blob: string | undefined, signal: AbortSignal | undefined, call: () => Promise<T>): Promise<T> {
@@ -60,74 +52,6 @@ export function createAzureBlobStore(container: ContainerClient): BlobStore {
         throw error;
       }
     });
-  }
-
-  async function propertiesOf(
-    name: string,
-    signal: AbortSignal | undefined,
-    ifMatch?: string,
-  ): Promise<BlobProperties> {
-    const conditions = ifMatch === undefined ? {} : { conditions: { ifMatch } };
-    const found = await container.getBlobClient(name).getProperties({ ...conditions, ...sdkSignal(signal) });
-    return {
-      ...commonProperties(found),
-      bytes: found.contentLength ?? 0,
-      tier: tierOf(found.accessTier),
-      sealed: found.isSealed ?? false,
-    };
-  }
-
-  /** What a range of no bytes at `offset` gives; undefined when the blob has grown past it since. */
-  async function openEmpty(name: string, offset: number, options: ReadOptions): Promise<BlobStream | undefined> {
-    const properties = await propertiesOf(name, options.signal, options.ifMatch);
-    if (properties.tier === 'Archive') throw new BlobStoreError('offline', name);
-    if (offset > properties.bytes) throw new BlobStoreError('range', name);
-    if (offset < properties.bytes && options.length !== 0) return undefined;
-    return { body: piecesOf([]), properties: { ...properties, tier: undefined } };
-  }
-
-  async function open(name: string, options: ReadOptions): Promise<BlobStream> {
-    const offset = options.offset ?? 0;
-    const conditions = options.ifMatch === undefined ? {} : { conditions: { ifMatch: options.ifMatch } };
-    while (true) {
-      if (options.length === 0) {
-        const empty = await openEmpty(name, offset, options);
-        if (empty !== undefined) return empty;
-      }
-      try {
-        const found = await container.getBlobClient(name).download(offset, options.length, {
-          maxRetryRequests: RESUMES_MAX,
-          ...conditions,
-          ...sdkSignal(options.signal),
-        });
-        if (found.readableStreamBody === undefined) throw new Error('the service sent no body');
-        const bytes = Number(/\/(\d+)$/.exec(found.contentRange ?? '')?.[1] ?? found.contentLength ?? 0);
-        return {
-          body: mapErrors(name, options.signal, found.readableStreamBody as AsyncIterable<Buffer>),
-          properties: { ...commonProperties(found), bytes, tier: undefined, sealed: found.isSealed ?? false },
-        };
-      } catch (error) {
-        // The service refuses a range at the very end of a blob, so also any range of an empty one.
-        if (failureOf(error) !== 'range') throw error;
-        const empty = await openEmpty(name, offset, options);
-        if (empty !== undefined) return empty;
-      }
-    }
-  }
-
-  async function* mapErrors(
-    name: string,
-    signal: AbortSignal | undefined,
-    pieces: AsyncIterable<Buffer>,
-  ): AsyncGenerator<Buffer> {
-    try {
-      for await (const piece of pieces) {
-        signal?.throwIfAborted();
-        yield piece;
-      }
-    } catch (error) {
-      throw toStoreError(error, { url, blob: name }, signal);
-    }
   }
 
   async function* mapPages<T>(signal: AbortSignal | undefined, pages: AsyncIterable<T>): AsyncGenerator<T> {
@@ -211,7 +135,7 @@ export function createAzureBlobStore(container: ContainerClient): BlobStore {
       checkBlobName(name);
       checkRange(options.offset, options.length);
       return await run(name, options.signal, async () => {
-        const { body, properties } = await open(name, options);
+        const { body, properties } = await openBlob(place, name, options);
         return { body: Buffer.concat(await Array.fromAsync(body)), properties };
       });
     },
@@ -219,12 +143,12 @@ export function createAzureBlobStore(container: ContainerClient): BlobStore {
     async readStream(name, options = {}) {
       checkBlobName(name);
       checkRange(options.offset, options.length);
-      return await run(name, options.signal, () => open(name, options));
+      return await run(name, options.signal, () => openBlob(place, name, options));
     },
 
     async properties(name, options) {
       checkBlobName(name);
-      return await run(name, options?.signal, () => propertiesOf(name, options?.signal));
+      return await run(name, options?.signal, () => getProperties(container, name, options ?? {}));
     },
 
     async *list(options = {}) {
@@ -259,11 +183,14 @@ export function createAzureBlobStore(container: ContainerClient): BlobStore {
       checkBlobName(name);
       return await run(name, options.signal, async () => {
         const conditions = options.ifMatch === undefined ? {} : { conditions: { ifMatch: options.ifMatch } };
+        const client = container.getBlobClient(name);
         try {
-          await container.getBlobClient(name).delete({ ...conditions, ...sdkSignal(options.signal) });
+          await client.delete({ ...conditions, ...sdkSignal(options.signal) });
           return true;
         } catch (error) {
           if (isBlobMissing(error)) return false;
+          // «Condition not met» is also said of a blob that is gone.
+          if (failureOf(error) === 'changed' && !(await client.exists(sdkSignal(options.signal)))) return false;
           throw error;
         }
       });
@@ -387,45 +314,6 @@ function written(answer: { etag?: string | undefined }): { etag: string } {
 /** A container that is missing is a failure of its own, wherever a missing blob is not. */
 function isBlobMissing(error: unknown): boolean {
   return failureOf(error) === 'missing' && !codeOf(error).startsWith('Container');
-}
-
-function commonProperties(found: {
-  etag?: string | undefined;
-  lastModified?: Date | undefined;
-  metadata?: Record<string, string> | undefined;
-}): { etag: string; lastModified: Date; metadata: Record<string, string> } {
-  return {
-    etag: quoted(found.etag ?? ''),
-    lastModified: found.lastModified ?? new Date(0),
-    metadata: lowerCaseNames(found.metadata),
-  };
-}
-
-function propertiesOfItem(item: ServiceItem): BlobProperties {
-  return {
-    ...commonProperties({ ...item.properties, metadata: item.metadata }),
-    bytes: item.properties.contentLength ?? 0,
-    tier: tierOf(item.properties.accessTier),
-    sealed: item.properties.isSealed ?? false,
-  };
-}
-
-/** Listings write the ETag without the quotes that headers have. */
-function quoted(etag: string): string {
-  return etag.startsWith('"') ? etag : `"${etag}"`;
-}
-
-/** The service keeps the case in which a name was written, and headers have none. */
-function lowerCaseNames(metadata: Record<string, string> | undefined): Record<string, string> {
-  return Object.fromEntries(Object.entries(metadata ?? {}).map(([name, value]) => [name.toLowerCase(), value]));
-}
-
-function tierOf(text: string | undefined): Tier | undefined {
-  return tiers.find((tier) => tier === text);
-}
-
-async function* piecesOf(pieces: readonly Buffer[]): AsyncGenerator<Buffer> {
-  yield* pieces;
 }
 
 /** A query may hold a signature. */

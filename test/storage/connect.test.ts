@@ -1,0 +1,205 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { request } from 'node:http';
+import { createServer } from 'node:net';
+import { afterEach, describe, expect, test } from 'vitest';
+import { connectStorage, limitedAgent } from '../../src/storage/connect.ts';
+import { azuriteConnectionString, uniqueName } from '../kit/azurite.ts';
+import { startFaultyProxy } from '../kit/faulty-proxy.ts';
+
+const cleanups: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
+
+async function throughProxy() {
+  const direct = connectStorage({ connectionString: azuriteConnectionString() });
+  const proxy = await startFaultyProxy(azuriteConnectionString());
+  cleanups.push(() => proxy.stop());
+  const name = uniqueName();
+  await direct.container(name).createContainer();
+  return {
+    proxy,
+    direct: direct.container(name),
+    store: connectStorage({ connectionString: proxy.connectionString }).container(name),
+  };
+}
+
+describe('connecting', () => {
+  test('a connection string gives containers and queues', async () => {
+    const storage = connectStorage({ connectionString: azuriteConnectionString() });
+    expect(storage.url).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/devstoreaccount1\/?$/);
+    const queue = storage.queue(uniqueName());
+    await queue.create();
+    await queue.sendMessage('hello');
+    const { receivedMessageItems } = await queue.receiveMessages();
+    expect(receivedMessageItems.map((item) => item.messageText)).toEqual(['hello']);
+  });
+
+  test('UseDevelopmentStorage=true is the emulator on its own ports', () => {
+    const storage = connectStorage({ connectionString: ' UseDevelopmentStorage=true ' });
+    expect(storage.container('c').url).toBe('http://127.0.0.1:10000/devstoreaccount1/c');
+    expect(storage.queue('q').url).toBe('http://127.0.0.1:10001/devstoreaccount1/q');
+  });
+
+  test('an identity is not asked for anything before the first call', () => {
+    const storage = connectStorage({
+      blobServiceUri: 'https://example.blob.core.windows.net',
+      queueServiceUri: 'https://example.queue.core.windows.net',
+      clientId: undefined,
+    });
+    expect(storage.container('c').url).toBe('https://example.blob.core.windows.net/c');
+    expect(storage.queue('q').url).toBe('https://example.queue.core.windows.net/q');
+  });
+
+  test.each([
+    '',
+    'nonsense',
+    'AccountName=a;AccountKey=c2VjcmV0',
+    'DefaultEndpointsProtocol=https;AccountKey=c2VjcmV0',
+  ])('the connection string «%s» is refused by name, without being repeated', (connectionString) => {
+    const connect = () => connectStorage({ connectionString });
+    expect(connect).toThrow(expect.objectContaining({ code: 'FIRN_SETTING_INVALID', details: expect.anything() }));
+    expect(connect).toThrow(/FIRN_STORAGE/);
+    expect(connect).not.toThrow(/c2VjcmV0/);
+  });
+
+  test('an address that is none is refused by the name of its setting', () => {
+    const connect = () => connectStorage({ blobServiceUri: 'nowhere', queueServiceUri: 'https://example.com' });
+    expect(connect).toThrow(/FIRN_STORAGE__blobServiceUri/);
+  });
+
+  test('an account that does not answer is unreachable, by address, within fifteen seconds', async () => {
+    const port = await freePort();
+    const connectionString = azuriteConnectionString().replace(/BlobEndpoint=http:\/\/127\.0\.0\.1:\d+/, (endpoint) =>
+      endpoint.replace(/\d+$/, String(port)),
+    );
+    const store = connectStorage({ connectionString }).container('c');
+    const begun = performance.now();
+    await expect(store.read('a')).rejects.toMatchObject({
+      code: 'FIRN_STORAGE_UNREACHABLE',
+      details: { url: `http://127.0.0.1:${port}/devstoreaccount1/c` },
+    });
+    expect(performance.now() - begun).toBeLessThan(15_000);
+  });
+
+  test('a connection that does not come about is given up', async () => {
+    const agent = limitedAgent(false, 50);
+    cleanups.push(async () => agent.destroy());
+    // A name that is never resolved stands for a network that swallows what is sent.
+    const pending = request({ agent, host: 'swallowed.invalid', lookup: () => undefined });
+    const [error] = await once(pending, 'error').catch((thrown) => [thrown]);
+    expect(error).toMatchObject({ code: 'ETIMEDOUT' });
+  });
+
+  test('a wrong key is denied', async () => {
+    const wrong = azuriteConnectionString().replace(
+      /AccountKey=[^;]+/,
+      `AccountKey=${randomBytes(64).toString('base64')}`,
+    );
+    const store = connectStorage({ connectionString: wrong }).container(uniqueName());
+    await expect(store.read('a')).rejects.toMatchObject({ code: 'FIRN_STORAGE_DENIED' });
+  });
+});
+
+describe('connections that break', () => {
+  test('a stream goes on where it broke', async () => {
+    const { proxy, direct, store } = await throughProxy();
+    const body = randomBytes(2 * 1024 * 1024);
+    await direct.create('a', body);
+    let cuts = 0;
+    proxy.cut = (method) => {
+      if (method !== 'GET' || cuts === 2) return undefined;
+      cuts += 1;
+      return 300_000;
+    };
+    const stream = await store.readStream('a');
+    expect(Buffer.concat(await Array.fromAsync(stream.body)).equals(body)).toBe(true);
+    expect(cuts).toBe(2);
+  });
+
+  test('a stream fails rather than mix two versions', async () => {
+    const { proxy, direct, store } = await throughProxy();
+    const { etag } = await direct.create('a', Buffer.alloc(2 * 1024 * 1024, 1));
+    proxy.cut = (method) => (method === 'GET' ? 300_000 : undefined);
+    const stream = await store.readStream('a');
+    const iterator = stream.body[Symbol.asyncIterator]();
+    expect((await iterator.next()).value?.every((byte: number) => byte === 1)).toBe(true);
+    await direct.replace('a', Buffer.alloc(2 * 1024 * 1024, 2), { ifMatch: etag });
+    const rest = (async () => {
+      for (let next = await iterator.next(); !next.done; next = await iterator.next()) {
+        expect(next.value.includes(2)).toBe(false);
+      }
+    })();
+    await expect(rest).rejects.toMatchObject({ failure: 'changed' });
+  });
+
+  test('a stream that breaks again and again before it brings anything ends with an error', async () => {
+    const { proxy, direct, store } = await throughProxy();
+    await direct.create('a', Buffer.alloc(1024 * 1024, 1));
+    let answers = 0;
+    proxy.cut = (method) => {
+      if (method !== 'GET') return undefined;
+      answers += 1;
+      return answers === 1 ? 1000 : 1e-9;
+    };
+    const { body } = await store.readStream('a');
+    await expect(Array.fromAsync(body)).rejects.toMatchObject({ code: 'FIRN_STORAGE_UNREACHABLE' });
+    expect(answers).toBeLessThan(20);
+  });
+
+  test('a write whose answer is lost is answered as if another had made it, and is made once', async () => {
+    const { proxy, direct, store } = await throughProxy();
+    const loseOne = (method: string) => {
+      let lost = false;
+      proxy.cut = (seen) => {
+        if (lost || seen !== method) return undefined;
+        lost = true;
+        return 0;
+      };
+    };
+    loseOne('PUT');
+    await expect(store.create('a', Buffer.from('x'))).rejects.toMatchObject({ failure: 'exists' });
+    expect((await direct.read('a')).body.toString()).toBe('x');
+
+    await direct.createAppend('log', Buffer.from('1'));
+    loseOne('PUT');
+    await expect(store.append('log', Buffer.from('2'), { position: 1 })).rejects.toMatchObject({ failure: 'position' });
+    expect((await direct.read('log')).body.toString()).toBe('12');
+
+    const { etag } = (await direct.read('a')).properties;
+    loseOne('PUT');
+    await expect(store.replace('a', Buffer.from('y'), { ifMatch: etag })).rejects.toMatchObject({ failure: 'changed' });
+    expect((await direct.read('a')).body.toString()).toBe('y');
+
+    loseOne('DELETE');
+    const changed = (await direct.read('a')).properties.etag;
+    expect(await store.delete('a', { ifMatch: changed })).toBe(false);
+  });
+
+  test('a signal ends a call that gets no answer', async () => {
+    const silent = createServer().listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const address = silent.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    const connectionString = azuriteConnectionString().replace(/(BlobEndpoint=http:\/\/127\.0\.0\.1:)\d+/, `$1${port}`);
+    const store = connectStorage({ connectionString }).container('c');
+    const controller = new AbortController();
+    const reason = new Error('enough');
+    silent.once('connection', (socket) => {
+      cleanups.push(async () => socket.destroy());
+      controller.abort(reason);
+    });
+    cleanups.push(async () => silent.close());
+    await expect(store.read('a', { signal: controller.signal })).rejects.toBe(reason);
+  });
+});
