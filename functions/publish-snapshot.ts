@@ -105,7 +105,8 @@ function* runAll(context: OrchestrationContext, calls: readonly Call[]): Steps<u
       if (answer.ok && at !== undefined) values[at] = answer.value;
     });
     open = open.filter((_, n) => answers[n]?.ok !== true);
-    const [first] = failures;
+    // A step that finds a receipt damaged removes the plan, and the steps beside it then miss the plan: that is no cause.
+    const first = failures.find(({ code }) => code !== 'FIRN_PUBLISH_CONFLICT') ?? failures[0];
     if (first === undefined) return values;
     if (tries === TRIES_MAX || failures.some(({ retryable }) => !retryable)) {
       throw new StepFailure(first.code, first.reason);

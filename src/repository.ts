@@ -3,7 +3,6 @@
  * line and local stack get everything from here.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { LRUCache } from 'lru-cache';
 import type { BatchParts } from './archive/batches.ts';
 import type { ArchiveParts } from './archive/parts.ts';
 import { type ChunkReader, createChunkReader } from './chunks/chunk-reader.ts';
@@ -12,7 +11,8 @@ import { checkChunkerParameters, createChunker } from './chunks/chunker.ts';
 import { FirnError } from './errors.ts';
 import { createFiletreeStore, type FiletreeStore } from './filetree/filetree-store.ts';
 import { ChunkIndex } from './index/chunk-index.ts';
-import { type Journal, openJournal } from './journal/journal.ts';
+import type { JournalSettings } from './journal/journal.ts';
+import { createJournals } from './journal/journals.ts';
 import type { PublishParts } from './publish/parts.ts';
 import {
   type Chunking,
@@ -58,8 +58,6 @@ export interface CreateOptions extends OpenOptions {
 
 /** So that a wrong passphrase answers in bounded time whatever lies under `keys/`. */
 const KEYS_TRIED_MAX = 32;
-/** Journals that a process keeps open; one that falls out is opened again when it is needed. */
-const JOURNALS_MAX = 1_000;
 
 /**
  * Creates a repository, with its containers.
@@ -173,23 +171,17 @@ export function openInbox(containers: Containers, settings: Settings, options: O
     settings,
     inbox: containers.container(names.inbox),
     state: { store: containers.container(names.state) },
-    journalOf: journalsOf(containers.container(names.state), settings, now),
+    journalOf: createJournals(containers.container(names.state), journalSettingsOf(settings), { now }).of,
     now,
     onWarning: options.onWarning ?? (() => {}),
   };
 }
 
-function journalsOf(state: BlobStore, settings: Settings, now: () => Date): (source: string) => Journal {
-  const opened = new LRUCache<string, Journal>({ max: JOURNALS_MAX });
-  const journalSettings = {
+function journalSettingsOf(settings: Settings): JournalSettings {
+  return {
     recordsMax: settings.batchRecordsMax,
     uploadBytesMax: settings.batchBytesMax,
     ageSecondsMax: settings.batchAgeSecondsMax,
-  };
-  return (source) => {
-    const journal = opened.get(source) ?? openJournal(state, source, journalSettings, { now });
-    opened.set(source, journal);
-    return journal;
   };
 }
 

@@ -34,7 +34,11 @@ export async function archiveBatch(
   const items = inboxItems(parts.inbox, source, resolveRecords(records));
   const run = await runArchive(parts, source, batch, items, options);
   const receipt = await run.finish({ kind: 'inbox', base: undefined });
-  return { outcome: 'archived', receipt };
+  const waiting = await parts.journalOf(source).batches(options);
+  if (waiting.some((each) => each.batch === batch)) return { outcome: 'archived', receipt };
+  // Another attempt was faster by so much that its receipt is published: this one must not be applied on top.
+  await deleteReceipt(parts.state, source, batch, options);
+  return { outcome: 'retired' };
 }
 
 /** A damaged receipt counts as none: it is replaced by this attempt's. */

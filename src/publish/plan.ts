@@ -45,7 +45,10 @@ export interface PublishCandidates {
 
 export interface PublishSelection {
   readonly batches: readonly string[];
-  /** Scans of a state that is not the head any more; their work is done again by whoever scans next. */
+  /**
+   * Never to be published: scans of a state that is not the head any more, which are done again by whoever scans next;
+   * and receipts of batches that were retired, written by an attempt that came too late.
+   */
   readonly stale: readonly string[];
 }
 
@@ -58,7 +61,10 @@ export function selectReceipts(candidates: PublishCandidates, receiptsMax: numbe
   const { head, batches, receipts } = candidates;
   const scans = receipts.filter(({ kind }) => kind === 'scan');
   const current = scans.filter(({ base }) => base === head).map(({ batch }) => batch);
-  const stale = scans.filter(({ base }) => base !== head).map(({ batch }) => batch);
+  const waiting = new Set(batches);
+  const stale = receipts
+    .filter(({ kind, base, batch }) => (kind === 'scan' ? base !== head : !waiting.has(batch)))
+    .map(({ batch }) => batch);
   const [scan, ...others] = current.sort();
   if (scan !== undefined) return { batches: [scan], stale: [...stale, ...others] };
   const ready = new Set(receipts.filter(({ kind }) => kind === 'inbox').map(({ batch }) => batch));
@@ -150,14 +156,15 @@ export async function planPublish(
   const resumed = await findPlan(state, name, options);
   if (resumed) return { name, plan: resumed };
 
-  const batches = (await parts.journalOf(source).batches(options)).map(({ batch }) => batch);
   const receipts: Receipt[] = [];
   for await (const { batch } of listReceipts(state.store, source, options)) {
     const receipt = await readableReceipt(parts, source, batch, options);
     if (receipt) receipts.push(receipt);
   }
+  // After the receipts: a batch that is archived just now is then in both, or in neither.
+  const batches = (await parts.journalOf(source).batches(options)).map(({ batch }) => batch);
   const selection = selectReceipts({ head: head?.snapshot.id, batches, receipts }, settings.publishReceiptsMax);
-  await retireBatches(parts, source, selection.stale, options);
+  for (const batch of selection.stale) await deleteReceipt(state, source, batch, options);
   if (selection.batches.length === 0) return undefined;
   const plan: Plan = {
     source,

@@ -1,5 +1,6 @@
 /** A publish in one process: the same steps as the durable orchestration, in the same order. */
 import pMap from 'p-map';
+import { isFirnError } from '../errors.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import type { PublishParts } from './parts.ts';
 import { groupRoots, planPublish } from './plan.ts';
@@ -28,9 +29,18 @@ export async function publishSource(
     }),
     buildFiletrees(parts, name, options),
   ]);
-  // All groups have ended: with `stopOnError: false` p-map collects what failed.
-  if (flushed.status === 'rejected')
-    throw flushed.reason instanceof AggregateError ? flushed.reason.errors[0] : flushed.reason;
-  if (built.status === 'rejected') throw built.reason;
-  return await commitSnapshot(parts, name, built.value, options);
+  if (flushed.status === 'fulfilled' && built.status === 'fulfilled') {
+    return await commitSnapshot(parts, name, built.value, options);
+  }
+  throw causeOf([flushed, built].flatMap((each) => (each.status === 'rejected' ? failuresOf(each.reason) : [])));
+}
+
+/** With `stopOnError: false` p-map lets all end and collects what failed. */
+function failuresOf(reason: unknown): unknown[] {
+  return reason instanceof AggregateError ? reason.errors : [reason];
+}
+
+/** A step that finds a receipt damaged removes the plan, and the steps beside it then miss the plan: that is no cause. */
+function causeOf(failures: readonly unknown[]): unknown {
+  return failures.find((failure) => !isFirnError(failure, 'FIRN_PUBLISH_CONFLICT')) ?? failures[0];
 }

@@ -34,8 +34,9 @@ describe('selectReceipts', () => {
     expect(selectReceipts({ head: undefined, batches: [], receipts }, 64)).toEqual({ batches: ['s1'], stale: [] });
   });
 
-  test('a receipt whose batch is not in the journal any more was published and is not taken', () => {
-    expect(selectReceipts({ head: 'h', batches: [], receipts: [inbox('1')] }, 64).batches).toEqual([]);
+  test('a receipt whose batch is not in the journal any more came too late and is stale', () => {
+    const selection = selectReceipts({ head: 'h', batches: ['2'], receipts: [inbox('1'), inbox('2')] }, 64);
+    expect(selection).toEqual({ batches: ['2'], stale: ['1'] });
   });
 });
 
