@@ -96,7 +96,7 @@ async function entryOf(
   options: CallOptions,
 ): Promise<PartitionEntry> {
   const { manifest } = await manifests.load(options);
-  const entry = manifest.partitions.find(({ partition }) => batchName(partition) === batch);
+  const entry = manifest.partitions.find((each) => batchName(each) === batch);
   if (entry?.state !== 'sealed') {
     throw new FirnError('FIRN_BLOB_MISSING', { blob: partitionBlobName(source, batch) });
   }

@@ -3,10 +3,11 @@
  *
  * Records are appended to the active partition, an append blob. A partition that has enough records, announces enough
  * bytes or is old enough is sealed and becomes a batch; batches are read, archived, published and retired. Promises:
- * a record is durable when its `append` resolves; it is then in exactly one batch, in the order of the appends; batches
- * are numbered in that order, and no number comes back. Any number of processes may work on one journal at once and die
- * anywhere: what one left half done, the next call of anyone completes. A record may be there twice (an append whose
- * answer was lost is repeated); reading drops the second of an id within a batch.
+ * a record is durable when its `append` resolves; it is then in exactly one batch, in the order of the appends; the names
+ * of batches sort in that order, and no name comes back, not even where the journal was lost and began anew. Any number
+ * of processes may work on one journal at once and die anywhere: what one left half done, the next call of anyone
+ * completes. A record may be there twice (an append whose answer was lost is repeated); reading drops the second of an id
+ * within a batch.
  *
  * Order of the steps: a partition is created and named in the manifest before the first record is appended; it is sealed
  * on storage, which shuts out late writers, before the manifest says so; a batch is marked as retired before its blob is
@@ -46,7 +47,7 @@ export interface JournalSettings {
 export const JOURNAL_RECORDS_MAX = 40_000;
 
 export interface BatchInfo {
-  /** The number of the partition, in ten digits. */
+  /** The name: ten digits, which give the order, a dash, and eight random hex digits. It is never given again. */
   readonly batch: string;
   readonly sealedAt: Date;
   /** Repeated records included. */
@@ -279,7 +280,7 @@ export function openJournal(
 
 function infoOf(entry: PartitionEntry): BatchInfo {
   return {
-    batch: batchName(entry.partition),
+    batch: batchName(entry),
     sealedAt: new Date(entry.sealedAt ?? entry.created),
     records: entry.records ?? 0,
     uploadBytes: entry.uploadBytes ?? 0,

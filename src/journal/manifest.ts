@@ -7,12 +7,15 @@
  *     partition  {"partition":<number>,"blob":"<name>","state":"active"|"sealed"|"retired","created":"<RFC 3339>",
  *                 "sealedAt":…,"lastAt":…,"records":…,"uploadBytes":…,"blobBytes":…}
  *
- * `partition` is the number of the batch that the partition becomes; `next` is one that was never used, so no number
- * is used twice even when all is retired. `blob` is the name of the append blob under `journal/<source>/`: the number it
- * was created with, in ten digits, a dash, and eight random hex digits, so that a name never comes back either, and who
- * holds an old one meets a sealed or a missing blob. At most one partition is active. `created` is when the first record
- * was about to be appended; the other fields are those of a sealed partition. A retired partition is no batch any more;
- * its blob is being deleted. `write` names the write, so that a writer whose answer was lost knows its own work again.
+ * `partition` is the number of the partition, which gives the order of the batches; `next` is greater than all that this
+ * manifest ever gave, so no number is used twice even when all is retired. Numbers do come back once the manifest is lost
+ * with what it knew of retired partitions. `blob` is the name of the append blob under `journal/<source>/`: the number it
+ * was created with, in ten digits, a dash, and eight random hex digits, so that a name never comes back, and who holds an
+ * old one meets a sealed or a missing blob. The batch that a partition becomes is named by `partition` and the same random
+ * digits: what a snapshot says of an old batch is never taken for a new one. At most one partition is active. `created` is
+ * when the first record was about to be appended; the other fields are those of a sealed partition. A retired partition is
+ * no batch any more; its blob is being deleted. `write` names the write, so that a writer whose answer was lost knows its
+ * own work again.
  */
 import { FirnError } from '../errors.ts';
 
@@ -55,8 +58,18 @@ export function manifestBlob(source: string): string {
   return `${journalPrefix(source)}manifest`;
 }
 
-export function batchName(partition: number): string {
+/** The number as names begin with it: ten digits. */
+export function partitionDigits(partition: number): string {
   return String(partition).padStart(PARTITION_DIGITS, '0');
+}
+
+/**
+ * The name of the batch that a partition becomes: its number, and the random digits of its blob. So names sort in the
+ * order of the batches, and none comes back when a whole journal was lost and begins anew (for one number, the chance is
+ * 1 in 2^32).
+ */
+export function batchName({ partition, blob }: Pick<PartitionEntry, 'partition' | 'blob'>): string {
+  return partitionDigits(partition) + blob.slice(PARTITION_DIGITS);
 }
 
 /** The number in the name of a partition blob (without its folder); undefined for any other name. */
@@ -110,7 +123,7 @@ export function withFound(
 }
 
 export function withRetired(manifest: Manifest, batches: ReadonlySet<string>): Manifest | undefined {
-  const isRetiring = (each: PartitionEntry) => each.state === 'sealed' && batches.has(batchName(each.partition));
+  const isRetiring = (each: PartitionEntry) => each.state === 'sealed' && batches.has(batchName(each));
   if (!manifest.partitions.some(isRetiring)) return undefined;
   const partitions = manifest.partitions.map((each) =>
     isRetiring(each) ? { ...each, state: 'retired' as const } : each,

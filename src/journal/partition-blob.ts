@@ -1,7 +1,7 @@
 /** Partitions on storage: creating them, counting what they hold, and finding those that no manifest names. */
 import { randomBytes } from 'node:crypto';
 import { type BlobItem, type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
-import { batchName, journalPrefix, partitionOfBlob, type SealedPartition } from './manifest.ts';
+import { journalPrefix, partitionDigits, partitionOfBlob, type SealedPartition } from './manifest.ts';
 import { decodePartition, encodeHeader, headerBytes } from './partition.ts';
 
 export function partitionBlobName(source: string, blob: string): string {
@@ -16,7 +16,7 @@ export async function createPartition(
   created: Date,
   options?: CallOptions,
 ): Promise<string> {
-  const blob = `${batchName(partition)}-${randomBytes(4).toString('hex')}`;
+  const blob = `${partitionDigits(partition)}-${randomBytes(4).toString('hex')}`;
   const header = encodeHeader({ source, partition, created });
   await state.createAppend(partitionBlobName(source, blob), header, options);
   return blob;

@@ -5,7 +5,7 @@ import type { BlobStore } from '../../src/storage/blob-store.ts';
 import { connectStorage } from '../../src/storage/connect.ts';
 import { azuriteConnectionString, uniqueName } from '../kit/azurite.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
-import { allPaths, partitionBlobs, settings, upload } from './journal-kit.ts';
+import { allPaths, numberOf, partitionBlobs, settings, upload } from './journal-kit.ts';
 
 /** The calls of a process that is now faster, now slower than the others. */
 function unsteady(store: BlobStore): BlobStore {
@@ -54,6 +54,7 @@ async function race(state: BlobStore, options: { writers: number; records: numbe
   const batches = await journal.batches();
   expect(new Set(told).size).toBe(told.length);
   const names = batches.map(({ batch }) => batch);
+  expect(new Set(names.map(numberOf)).size).toBe(names.length);
   for (const batch of told) expect(names).toContain(batch);
   expect(names.length - told.length).toBeLessThanOrEqual(1);
   for (const { batch, records, uploadBytes } of batches) {

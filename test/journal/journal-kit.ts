@@ -24,6 +24,13 @@ export function createState(clock: Clock): BlobStore {
   return createMemoryBlobStore({ now: () => clock.ms });
 }
 
+/** The number at the beginning of a batch's name. */
+export function numberOf(batch: string): number {
+  const digits = /^(\d{10})-[0-9a-f]{8}$/.exec(batch)?.[1];
+  if (digits === undefined) throw new Error(`${batch} is no name of a batch`);
+  return Number(digits);
+}
+
 export async function pathsOf(journal: Journal, batch: string): Promise<string[]> {
   return await Array.fromAsync(journal.read(batch), ({ path }) => path);
 }

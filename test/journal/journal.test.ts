@@ -15,6 +15,8 @@ import {
   upload,
 } from './journal-kit.ts';
 
+/** Matches the name of the batch with this number. */
+const named = (digits: string): string => expect.stringMatching(new RegExp(`^${digits}-[0-9a-f]{8}$`));
 const names = (count: number) => Array.from({ length: count }, (_, at) => `file ${at}`);
 
 let clock: Clock;
@@ -34,8 +36,8 @@ describe('appending and reading', () => {
     await journal.append([upload('a', 3), { kind: 'removal', path: 'a', nonce: 'n' }]);
     await journal.append([upload('b', 4)]);
     const [info] = await open().sealDue({ force: true });
-    expect(info).toEqual({ batch: '0000000001', sealedAt: clock.now(), records: 3, uploadBytes: 7 });
-    const reading = open().read('0000000001');
+    expect(info).toEqual({ batch: named('0000000001'), sealedAt: clock.now(), records: 3, uploadBytes: 7 });
+    const reading = open().read(info!.batch);
     expect(await Array.fromAsync(reading)).toEqual([
       upload('a', 3),
       { kind: 'removal', path: 'a', nonce: 'n' },
@@ -67,8 +69,8 @@ describe('appending and reading', () => {
   it('drops the second record of the same event, and says so', async () => {
     await journal.append([upload('a'), upload('b')]);
     await journal.append([upload('a')]);
-    await journal.sealDue({ force: true });
-    const reading = journal.read('0000000001');
+    const [info] = await journal.sealDue({ force: true });
+    const reading = journal.read(info!.batch);
     expect(await Array.fromAsync(reading)).toEqual([upload('a'), upload('b')]);
     expect(reading.report()).toMatchObject({ records: 2, duplicates: 1 });
   });
@@ -78,8 +80,8 @@ describe('appending and reading', () => {
     const [blob] = await partitionBlobs(state, 'photos');
     const { offset } = await state.append(blob!, Buffer.from('not a record'));
     await journal.append([upload('b')]);
-    await journal.sealDue({ force: true });
-    const reading = journal.read('0000000001');
+    const [info] = await journal.sealDue({ force: true });
+    const reading = journal.read(info!.batch);
     expect(await Array.fromAsync(reading, ({ path }) => path)).toEqual(['a', 'b']);
     expect(reading.report()).toMatchObject({ records: 2, corrupt: [{ offset, bytes: 12, reason: 'marker' }] });
   });
@@ -123,7 +125,9 @@ describe('sealing', () => {
   it('makes a batch of every `recordsMax` records, and names it to one caller', async () => {
     const small = open({ recordsMax: 10 });
     const results = await Promise.all(names(35).map((name) => small.append([upload(name)])));
-    expect(results.flatMap(({ sealed }) => sealed)).toEqual(['0000000001', '0000000002', '0000000003']);
+    const sealed = results.flatMap((result) => result.sealed);
+    expect(sealed).toEqual([named('0000000001'), named('0000000002'), named('0000000003')]);
+    expect((await journal.batches()).map(({ batch }) => batch)).toEqual(sealed);
     expect((await journal.batches()).map(({ records }) => records)).toEqual([10, 10, 10]);
     expect(await allPaths(journal)).toEqual(names(35));
   });
@@ -133,13 +137,13 @@ describe('sealing', () => {
     const sealed: string[] = [];
     for (const [at, name] of names(20).entries())
       sealed.push(...(await writers[at % 2]!.append([upload(name)])).sealed);
-    expect(sealed).toEqual(['0000000001', '0000000002']);
+    expect(sealed).toEqual([named('0000000001'), named('0000000002')]);
   });
 
   it('makes a batch when the uploads announce enough bytes', async () => {
     await journal.append([upload('a', 999_999)]);
     expect(await journal.sealDue()).toEqual([]);
-    expect((await journal.append([upload('b', 1)])).sealed).toEqual(['0000000001']);
+    expect((await journal.append([upload('b', 1)])).sealed).toEqual([named('0000000001')]);
   });
 
   it('makes a batch of a quiet partition when its first record is old enough, not of an empty one', async () => {
@@ -149,7 +153,7 @@ describe('sealing', () => {
     expect(await open().sealDue()).toEqual([]);
     expect(await open().hasOpenRecords()).toBe(true);
     clock.ms += 1;
-    expect(await open().sealDue()).toMatchObject([{ batch: '0000000001', records: 1 }]);
+    expect(await open().sealDue()).toMatchObject([{ batch: named('0000000001'), records: 1 }]);
     expect(await open().hasOpenRecords()).toBe(false);
     clock.ms += 1_000_000;
     expect(await open().sealDue({ force: true })).toEqual([]);
@@ -181,11 +185,12 @@ describe('sealing', () => {
     await journal.append([upload('a')]);
     await open().sealDue({ force: true });
     await journal.append([upload('b')]);
-    await open().sealDue({ force: true });
-    await open().retire(['0000000002']);
+    const [second] = await open().sealDue({ force: true });
+    expect(second!.batch).toEqual(named('0000000002'));
+    await open().retire([second!.batch]);
     await journal.append([upload('c')]);
     expect(await allPaths(journal)).toEqual(['a', 'c']);
-    expect((await journal.batches()).map(({ batch }) => batch)).toEqual(['0000000001', '0000000003']);
+    expect((await journal.batches()).map(({ batch }) => batch)).toEqual([named('0000000001'), named('0000000003')]);
   });
 
   it('goes on when an append blob takes no more blocks', async () => {
@@ -199,7 +204,7 @@ describe('sealing', () => {
       }),
     );
     await journal.append([upload('a')]);
-    expect((await writer.append([upload('b')])).sealed).toEqual(['0000000001']);
+    expect((await writer.append([upload('b')])).sealed).toEqual([named('0000000001')]);
     full = false;
     expect(await allPaths(journal)).toEqual(['a', 'b']);
   });
@@ -216,56 +221,68 @@ describe('sealing', () => {
     );
     expect(await writer.append([upload('a')])).toEqual({ sealed: [] });
     failing = false;
-    expect((await writer.append([upload('b')])).sealed).toEqual(['0000000001']);
+    expect((await writer.append([upload('b')])).sealed).toEqual([named('0000000001')]);
     expect(await allPaths(journal)).toEqual(['a', 'b']);
   });
 });
 
 describe('retiring', () => {
+  /** The name of a batch of the same number that is another. */
+  const withOtherDigits = (batch: string) => batch.slice(0, -1) + (batch.endsWith('0') ? '1' : '0');
+
   it('deletes batches for good, passes over unknown ones, and never gives a number twice', async () => {
     for (const name of names(3)) {
       await journal.append([upload(name)]);
       await journal.sealDue({ force: true });
     }
-    await journal.retire(['0000000001', '0000000003', '0000000009']);
-    await journal.retire(['0000000001']);
-    expect((await journal.batches()).map(({ batch }) => batch)).toEqual(['0000000002']);
+    const [first, second, third] = (await journal.batches()).map(({ batch }) => batch);
+    const unknown = ['0000000009-00000000', '0000000002', withOtherDigits(second!)];
+    await journal.retire([first!, third!, ...unknown]);
+    await journal.retire([first!]);
+    expect((await journal.batches()).map(({ batch }) => batch)).toEqual([second]);
+    expect(second).toEqual(named('0000000002'));
     expect(await partitionBlobs(state, 'photos')).toHaveLength(1);
-    await expect(pathsOf(journal, '0000000001')).rejects.toMatchObject({ code: 'FIRN_BLOB_MISSING' });
-    await journal.retire(['0000000002']);
+    for (const batch of [first!, ...unknown])
+      await expect(pathsOf(journal, batch)).rejects.toMatchObject({ code: 'FIRN_BLOB_MISSING' });
+    await journal.retire([second!]);
     expect(await partitionBlobs(state, 'photos')).toEqual([]);
     await open().append([upload('later')]);
-    expect(await open().sealDue({ force: true })).toMatchObject([{ batch: '0000000004' }]);
+    expect(await open().sealDue({ force: true })).toMatchObject([{ batch: named('0000000004') }]);
   });
 
   it('does not touch a partition that is not sealed', async () => {
     await journal.append([upload('a')]);
-    await journal.retire(['0000000001']);
-    await expect(pathsOf(journal, '0000000001')).rejects.toMatchObject({ code: 'FIRN_BLOB_MISSING' });
+    const [blob] = await partitionBlobs(state, 'photos');
+    const batch = blob!.slice('journal/photos/'.length);
+    await journal.retire([batch]);
+    await expect(pathsOf(journal, batch)).rejects.toMatchObject({ code: 'FIRN_BLOB_MISSING' });
     expect(await allPaths(journal)).toEqual(['a']);
+    expect(await journal.batches()).toMatchObject([{ batch }]);
   });
 
   it('tells a batch that was lost from one that was retired', async () => {
     await journal.append([upload('a')]);
     await journal.append([upload('b')]);
-    await journal.sealDue({ force: true });
+    const [info] = await journal.sealDue({ force: true });
     for (const name of await partitionBlobs(state, 'photos')) await state.delete(name);
-    await expect(pathsOf(journal, '0000000001')).rejects.toMatchObject({ code: 'FIRN_JOURNAL_DAMAGED' });
+    await expect(pathsOf(journal, info!.batch)).rejects.toMatchObject({ code: 'FIRN_JOURNAL_DAMAGED' });
     expect(await journal.batches()).toHaveLength(1);
   });
 
   it('makes a batch that says so of an active partition that was lost', async () => {
     await journal.append([upload('a')]);
     for (const name of await partitionBlobs(state, 'photos')) await state.delete(name);
-    expect((await journal.append([upload('b')])).sealed).toEqual(['0000000001']);
-    await expect(pathsOf(journal, '0000000001')).rejects.toMatchObject({ code: 'FIRN_JOURNAL_DAMAGED' });
-    await journal.sealDue({ force: true });
-    expect(await pathsOf(journal, '0000000002')).toEqual(['b']);
+    const { sealed } = await journal.append([upload('b')]);
+    expect(sealed).toEqual([named('0000000001')]);
+    await expect(pathsOf(journal, sealed[0]!)).rejects.toMatchObject({ code: 'FIRN_JOURNAL_DAMAGED' });
+    const [next] = await journal.sealDue({ force: true });
+    expect(next!.batch).toEqual(named('0000000002'));
+    expect(await pathsOf(journal, next!.batch)).toEqual(['b']);
   });
 
   it('refuses a partition that belongs to another journal', async () => {
     await journal.append([upload('a')]);
-    await journal.sealDue({ force: true });
+    const [info] = await journal.sealDue({ force: true });
     const other = openJournal(state, 'music', settings, { now: clock.now });
     await other.append([upload('b')]);
     await other.sealDue({ force: true });
@@ -273,7 +290,7 @@ describe('retiring', () => {
     const { body } = await state.read(theirs[0]!);
     await state.delete(mine[0]!);
     await state.create(mine[0]!, body);
-    await expect(pathsOf(journal, '0000000001')).rejects.toMatchObject({ code: 'FIRN_JOURNAL_DAMAGED' });
+    await expect(pathsOf(journal, info!.batch)).rejects.toMatchObject({ code: 'FIRN_JOURNAL_DAMAGED' });
   });
 });
 
@@ -288,8 +305,11 @@ describe('the manifest', () => {
   it('is rebuilt from the partitions when it is missing or damaged, with the same batches', async () => {
     const small = open({ recordsMax: 2 });
     for (const name of names(5)) await small.append([upload(name)]);
-    await small.retire(['0000000001']);
+    const [first] = await small.batches();
+    expect(first!.batch).toEqual(named('0000000001'));
+    await small.retire([first!.batch]);
     const before = await small.batches();
+    expect(before).toMatchObject([{ batch: named('0000000002') }]);
     const { body } = await state.read(manifest);
     const text = body.toString();
     for (const damaged of [
@@ -306,7 +326,8 @@ describe('the manifest', () => {
       expect(batches.slice(0, 1)).toMatchObject(before.map(({ batch, records }) => ({ batch, records })));
       // What was open is a batch now, and late writers go on behind it.
       expect(batches).toHaveLength(2);
-      expect(await pathsOf(open(), '0000000003')).toEqual(['file 4']);
+      expect(batches[1]!.batch).toEqual(named('0000000003'));
+      expect(await pathsOf(open(), batches[1]!.batch)).toEqual(['file 4']);
       await replaceManifest(text);
     }
     await state.delete(manifest);
@@ -331,7 +352,7 @@ describe('the manifest', () => {
     expect(await open().sealDue()).toEqual([]);
     clock.ms += 10 * 60_000;
     const sealed = await open().sealDue();
-    expect(sealed.map(({ batch }) => batch)).toEqual(['0000000007', '0000000008']);
+    expect(sealed.map(({ batch }) => batch)).toEqual([named('0000000007'), named('0000000008')]);
     expect(await allPaths(journal)).toEqual(['a', 'c', 'b']);
     expect(await open().sealDue({ force: true })).toEqual([]);
   });
@@ -345,10 +366,36 @@ describe('the manifest', () => {
       },
     });
     const writer = open({ recordsMax: 1 }, lossy);
-    expect((await writer.append([upload('a')])).sealed).toEqual(['0000000001']);
+    expect((await writer.append([upload('a')])).sealed).toEqual([named('0000000001')]);
     failing = false;
     expect(await partitionBlobs(state, 'photos')).toHaveLength(1);
   });
+});
+
+it('a journal that was lost altogether begins anew with batch names that never were', async () => {
+  const sealAll = async (files: readonly string[], writer: Journal) => {
+    const sealed: string[] = [];
+    for (const file of files) {
+      await writer.append([upload(file)]);
+      sealed.push(...(await writer.sealDue({ force: true })).map(({ batch }) => batch));
+    }
+    return sealed;
+  };
+  const numbered = [named('0000000001'), named('0000000002'), named('0000000003')];
+  const lost = await sealAll(names(3), journal);
+  expect(lost).toEqual(numbered);
+  await journal.append([upload('open')]);
+  const blobs = await Array.fromAsync(state.list({ prefix: '' }), ({ name }) => name);
+  for (const name of blobs) await state.delete(name);
+
+  // One that lived on, then one that knows nothing of before: the numbers are the same again, the names are not.
+  const anew = [...(await sealAll(['new 0'], journal)), ...(await sealAll(['new 1', 'new 2'], open()))];
+  expect(anew).toEqual(numbered);
+  for (const batch of anew) expect(lost).not.toContain(batch);
+  for (const batch of lost) await expect(pathsOf(journal, batch)).rejects.toMatchObject({ code: 'FIRN_BLOB_MISSING' });
+  await journal.retire(lost);
+  expect(await allPaths(journal)).toEqual(['new 0', 'new 1', 'new 2']);
+  expect((await journal.batches()).map(({ batch }) => batch)).toEqual(anew);
 });
 
 describe('sources', () => {
