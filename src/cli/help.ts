@@ -18,7 +18,7 @@ export function helpOfAll(commands: readonly Command[]): string {
     'Options of every command:',
     optionLines(commonOptions),
     '',
-    'Settings (environment):',
+    'Settings (environment; in parentheses what holds where one is not set):',
     twoColumns(environmentRows),
     '',
     'Exit codes:',
@@ -36,12 +36,13 @@ const environmentRows: readonly (readonly [string, string])[] = [
     'FIRN_STORAGE__blobServiceUri, FIRN_STORAGE__queueServiceUri',
     'in its place: the addresses of the account, reached with the identity that is signed in',
   ],
-  ['FIRN_REPOSITORY', 'name of the repository; firn where it is not set'],
+  ['FIRN_REPOSITORY', 'name of the repository (firn)'],
   ['FIRN_PASSPHRASE', 'passphrase of the repository'],
-  ['FIRN_CHUNK_TIER', 'tier of new content: Hot (where it is not set), Cool, Cold or Archive'],
+  ['FIRN_CHUNK_TIER', 'tier of new content: Hot, Cool, Cold or Archive (Hot)'],
   ['FIRN_DEBUG', '1 prints stack traces'],
   ...Object.values(numberSettings).map(
-    ({ env, about, fallback, unit }) => [env, `${about} (${unit}; ${fallback} where it is not set)`] as const,
+    ({ env, about, fallback, unit }) =>
+      [env, `${about} (${fallback}${unit === 'bytes' || unit === 'seconds' ? ` ${unit}` : ''})`] as const,
   ),
 ];
 
@@ -85,7 +86,7 @@ function optionLines(options: OptionRows): string {
 }
 
 function exitCodeLines(more: Readonly<Record<number, string>>): string {
-  const codes = { 0: 'done', 1: 'failed', 2: 'wrong usage', ...more };
+  const codes = { 0: 'done', 1: 'failed', 2: 'wrong usage', ...more, 130: 'cancelled' };
   return twoColumns(Object.entries(codes).map(([code, meaning]) => [code, meaning]));
 }
 

@@ -20,7 +20,7 @@ import { firnVersion } from './version.ts';
 export async function run(argv: readonly string[], io: CliIo): Promise<number> {
   const { json, invocation } = parseLine(argv, commands);
   const debug = settingText(io.env, 'FIRN_DEBUG') === '1';
-  let output = new Output(io.stdout, io.stderr, { json, quiet: false, verbose: false, debug });
+  let output = new Output(io.stdout, io.stderr, { json, quiet: false, debug });
   try {
     const invoked = invocation();
     if (invoked.kind === 'command') {
@@ -28,7 +28,6 @@ export async function run(argv: readonly string[], io: CliIo): Promise<number> {
       output = new Output(io.stdout, io.stderr, {
         json,
         quiet: options.flag('quiet'),
-        verbose: options.flag('verbose'),
         debug,
       });
     }

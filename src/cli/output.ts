@@ -21,14 +21,12 @@ export class OutputClosed extends Error {
 export interface OutputOptions {
   readonly json: boolean;
   readonly quiet: boolean;
-  readonly verbose: boolean;
   /** Print stack traces. */
   readonly debug: boolean;
 }
 
 export class Output {
   readonly json: boolean;
-  readonly verbose: boolean;
   readonly #stdout: OutputStream;
   readonly #stderr: OutputStream;
   readonly #options: OutputOptions;
@@ -43,7 +41,6 @@ export class Output {
     this.#stderr = stderr;
     this.#options = options;
     this.json = options.json;
-    this.verbose = options.verbose;
     stdout.on('error', () => {
       this.#closed = true;
     });

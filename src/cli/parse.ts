@@ -14,7 +14,6 @@ export const commonOptions: OptionRows = {
     about: 'read the passphrase from a file (a newline at its end is left out), in the place of FIRN_PASSPHRASE',
   },
   quiet: { type: 'flag', short: 'q', about: 'no progress and no messages but warnings and errors' },
-  verbose: { type: 'flag', short: 'v', about: 'more messages' },
   help: { type: 'flag', short: 'h', about: 'show the help of the command' },
 };
 

@@ -29,13 +29,21 @@ function nextAbove(seconds: number): number {
   return bits.getFloat64(0);
 }
 
+const HALF_NANOSECOND = 5e-10;
+
 /**
- * The time for `utimes`: the smallest double of seconds that is stored as this time or as one after it. As text, because
- * Node takes a negative number for «now».
+ * The time for `utimes`: a double of seconds that is stored as this time, else the smallest that is stored as one after
+ * it. As text, because Node takes a negative number for «now».
+ * @throws RangeError when it is no time.
  */
 export function secondsForUtimes(time: string): string {
   const wanted = nanosecondsOfTime(time);
-  let seconds = Number(wanted / 1_000_000_000n) + Number(wanted % 1_000_000_000n) / 1e9;
+  const near = Number(wanted / 1_000_000_000n) + Number(wanted % 1_000_000_000n) / 1e9;
+  // Around 1970 doubles are finer than nanoseconds, and the cut may take the nearest one to a neighbour.
+  const exact = [near, near + HALF_NANOSECOND, near - HALF_NANOSECOND].find(
+    (each) => nanosecondsStored(each) === wanted,
+  );
+  let seconds = exact ?? near;
   while (nanosecondsStored(seconds) < wanted) seconds = nextAbove(seconds);
   return String(seconds);
 }

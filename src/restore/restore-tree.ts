@@ -128,6 +128,7 @@ class Restore {
     const work = (task: FileTask, stop: AbortSignal) => this.#write(task, stop);
     await forEachConcurrently(this.#tasks(), filesInFlightMax, work, { signal });
     await this.#finishFolders();
+    await this.#target.finish();
     return {
       files: this.#files,
       links: this.#links,
@@ -192,7 +193,7 @@ class Restore {
         await this.#target.writeLink(path, entry);
         this.#links += 1;
       } else {
-        await this.#target.writeFile(path, entry, this.#counted(path, entry, signal));
+        await this.#target.writeFile(path, entry, this.#counted(path, entry, signal), { signal });
         this.#files += 1;
         this.#bytes += entry.bytes;
       }

@@ -30,14 +30,10 @@ export function normalizePath(path: string): string {
     .join('/');
 }
 
-/** Leaves out what another path holds already. Pure. */
-export function distinctPaths(paths: readonly string[]): string[] {
-  const unique = [...new Set(paths.map(normalizePath))];
-  return unique.filter((path) => !unique.some((other) => other !== path && holds(other, path)));
-}
-
-function holds(folder: string, path: string): boolean {
-  return folder === '' || path.startsWith(`${folder}/`);
+/** Leaves out what lies below another of the paths. Pure. */
+export function outermost<T extends { readonly path: string }>(items: readonly T[]): T[] {
+  const holds = (folder: string, path: string) => folder === '' || path.startsWith(`${folder}/`);
+  return items.filter(({ path }) => !items.some((other) => other.path !== path && holds(other.path, path)));
 }
 
 /** A path that damage on the way to it hides goes to `onDamaged`. @throws FIRN_PATH_UNKNOWN, and storage errors. */
@@ -49,7 +45,8 @@ export async function selectPaths(
 ): Promise<SelectedPath[]> {
   const { signal, onDamaged } = options;
   const selected: SelectedPath[] = [];
-  for (const path of distinctPaths(paths.length === 0 ? [''] : paths)) {
+  // Every one of them is looked for, so that a mistyped one is told even where another would hold it.
+  for (const path of new Set(paths.length === 0 ? [''] : paths.map(normalizePath))) {
     try {
       selected.push(await selectPath(filetrees, snapshot, path, { signal }));
     } catch (error) {
@@ -57,7 +54,7 @@ export async function selectPaths(
       onDamaged(path, error);
     }
   }
-  return selected;
+  return outermost(selected);
 }
 
 async function selectPath(

@@ -4,15 +4,17 @@
  * replaces a link instead of following it. (It does not defend against another program that swaps folders for links in
  * the target while the restore runs.)
  *
- * A file appears under its name whole, checked, with its mode and time, and synced, or not at all. Errors of one path are
- * FIRN_TARGET_BLOCKED; errors that every path would meet (a full disk) are FIRN_TARGET_FAILED and end the restore.
+ * A file appears under its name whole, checked, with its mode and time, and synced, or not at all; its name is durable
+ * when its folder was finished. Errors of one path are FIRN_TARGET_BLOCKED; errors that every path would meet (a full
+ * disk) are FIRN_TARGET_FAILED and end the restore.
  */
-import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, lstat, lutimes, mkdir, open, readdir, rename, rm, symlink, unlink } from 'node:fs/promises';
+import { lstat, lutimes, mkdir, open, readdir, rename, rm, symlink, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { FirnError, problemOf } from '../errors.ts';
-import { type EntryAttributes, type FileEntry, type LinkEntry, pathProblem } from '../filetree/entry.ts';
+import { type EntryAttributes, type LinkEntry, pathProblem } from '../filetree/entry.ts';
+import type { CallOptions } from '../storage/blob-store.ts';
+import { sweepTemporary, syncFolder, temporaryPath, writeStream } from '../storage/local-files.ts';
 import { secondsForUtimes } from './file-time.ts';
 
 export interface RestoreTarget {
@@ -20,10 +22,19 @@ export interface RestoreTarget {
   makeFolder(at: string, attributes: EntryAttributes): Promise<void>;
   /** Gives a folder its mode and time and makes its entries durable; after everything in it was written. */
   finishFolder(at: string, attributes: EntryAttributes): Promise<void>;
-  writeFile(at: string, entry: FileEntry, content: AsyncIterable<Uint8Array>): Promise<void>;
-  writeLink(at: string, entry: LinkEntry): Promise<void>;
+  writeFile(
+    at: string,
+    attributes: EntryAttributes,
+    content: AsyncIterable<Uint8Array>,
+    options?: CallOptions,
+  ): Promise<void>;
+  writeLink(at: string, link: EntryAttributes & Pick<LinkEntry, 'target'>): Promise<void>;
+  /** Makes the names in the target itself durable; after everything. */
+  finish(): Promise<void>;
 }
 
+/** What a restore that died left behind is removed by the next one into the same folder, after this time. */
+const TEMPORARY_MS_MAX = 60 * 60 * 1000;
 /** Problems of the whole target, not of one path. */
 const generalCodes = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EMFILE', 'ENFILE', 'ENOMEM']);
 
@@ -36,6 +47,7 @@ export async function openTarget(folder: string, { overwrite }: { overwrite: boo
     await mkdir(folder, { recursive: true });
     const [first] = await readdir(folder);
     if (first !== undefined && !overwrite) throw new FirnError('FIRN_TARGET_NOT_EMPTY', { path: folder });
+    await sweepTemporary(folder, TEMPORARY_MS_MAX);
   } catch (error) {
     if (error instanceof FirnError) throw error;
     const code = codeOf(error);
@@ -63,7 +75,7 @@ function targetIn(folder: string, overwrite: boolean): RestoreTarget {
       return await work(local);
     } catch (error) {
       const code = codeOf(error);
-      if (typeof code !== 'string' || error instanceof FirnError) throw error;
+      if (code === undefined) throw error;
       const problem = problemOf(error);
       throw generalCodes.has(code)
         ? new FirnError('FIRN_TARGET_FAILED', { path: folder, problem }, { cause: error })
@@ -82,26 +94,14 @@ function targetIn(folder: string, overwrite: boolean): RestoreTarget {
     if (there !== undefined && !overwrite) throw blocked(at, 'a file is in the way');
   }
 
-  /** Makes something under a temporary name beside the final one, then gives it that. */
-  async function appear(at: string, local: string, make: (temporary: string) => Promise<void>): Promise<void> {
-    await checkFree(at, local);
-    const temporary = path.join(path.dirname(local), `.firn-restore-${randomBytes(8).toString('hex')}.tmp`);
-    try {
-      await make(temporary);
-      // Again: on a file system that takes two names for one, the other may have come meanwhile.
-      await checkFree(at, local);
-      await rename(temporary, local);
-    } catch (error) {
-      await rm(temporary, { force: true });
-      throw error;
-    }
-  }
-
   return {
     makeFolder: (at, { mode }) =>
       onPath(at, async (local) => {
         const there = await statOf(local);
-        if (there?.isDirectory()) return;
+        if (there?.isDirectory()) {
+          await sweepTemporary(local, TEMPORARY_MS_MAX);
+          return;
+        }
         if (there !== undefined) {
           if (!overwrite) throw blocked(at, 'a file is in the way');
           await unlink(local);
@@ -114,49 +114,45 @@ function targetIn(folder: string, overwrite: boolean): RestoreTarget {
       onPath(at, async (local) => {
         const flags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
         await using handle = await open(local, flags);
+        // The names of all that was written into it.
         await handle.sync();
-        await setAttributes(handle, attributes);
+        if (attributes.mode !== undefined) await handle.chmod(attributes.mode);
+        const seconds = secondsOf(at, attributes.mtime);
+        if (seconds !== undefined) await handle.utimes(seconds, seconds);
       }),
 
-    writeFile: (at, entry, content) =>
-      onPath(at, (local) =>
-        appear(at, local, async (temporary) => {
-          await using handle = await open(temporary, 'wx', entry.mode === undefined ? 0o666 : 0o600);
-          for await (const piece of content) await writeAll(handle, piece);
-          await setAttributes(handle, entry);
-          await handle.sync();
-        }),
-      ),
+    writeFile: (at, { mode, mtime }, content, { signal } = {}) =>
+      onPath(at, async (local) => {
+        await checkFree(at, local);
+        const mtimeSeconds = secondsOf(at, mtime);
+        await writeStream(local, content, { overwrite, mode, mtimeSeconds, sync: 'file', signal });
+      }),
 
-    writeLink: (at, entry) =>
-      onPath(at, (local) =>
-        appear(at, local, async (temporary) => {
-          await symlink(entry.target, temporary);
-          if (entry.mtime === undefined) return;
-          const seconds = secondsOf(at, entry.mtime);
-          await lutimes(temporary, seconds, seconds);
-        }),
-      ),
+    writeLink: (at, { target, mtime }) =>
+      onPath(at, async (local) => {
+        await checkFree(at, local);
+        const seconds = secondsOf(at, mtime);
+        const made = overwrite ? temporaryPath(path.dirname(local)) : local;
+        await symlink(target, made);
+        try {
+          if (seconds !== undefined) await lutimes(made, seconds, seconds);
+          if (made !== local) await rename(made, local);
+        } catch (error) {
+          await rm(made, { force: true });
+          throw error;
+        }
+      }),
+
+    finish: () => syncFolder(folder),
   };
 }
 
-async function setAttributes(handle: FileHandle, { mode, mtime }: EntryAttributes): Promise<void> {
-  if (mode !== undefined) await handle.chmod(mode);
-  if (mtime === undefined) return;
-  const seconds = secondsOf('', mtime);
-  await handle.utimes(seconds, seconds);
-}
-
-function secondsOf(at: string, mtime: string): string {
+function secondsOf(at: string, mtime: string | undefined): string | undefined {
   try {
-    return secondsForUtimes(mtime);
+    return mtime === undefined ? undefined : secondsForUtimes(mtime);
   } catch (cause) {
     throw new FirnError('FIRN_TARGET_BLOCKED', { path: at, problem: problemOf(cause) }, { cause });
   }
-}
-
-async function writeAll(handle: FileHandle, piece: Uint8Array): Promise<void> {
-  for (let at = 0; at < piece.length; ) at += (await handle.write(piece, at)).bytesWritten;
 }
 
 async function statOf(local: string) {
@@ -168,6 +164,8 @@ async function statOf(local: string) {
   }
 }
 
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined;
+/** The code of an error of the file system; undefined for any other error. */
+function codeOf(error: unknown): string | undefined {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
 }

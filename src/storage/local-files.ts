@@ -60,6 +60,11 @@ export async function writeStream(
   });
 }
 
+/** A name in this folder that nobody has, for what is made beside its final name; `sweepTemporary` knows it. */
+export function temporaryPath(folder: string): string {
+  return join(folder, PREFIX + randomBytes(8).toString('hex'));
+}
+
 /** Makes the names in a folder durable. */
 export async function syncFolder(folder: string): Promise<void> {
   // Windows has no such thing; its renames are in the journal of the file system.
@@ -97,7 +102,7 @@ async function appear(
   options.signal?.throwIfAborted();
   const folder = dirname(path);
   const sync = options.sync ?? 'file and folder';
-  const temporary = join(folder, PREFIX + randomBytes(8).toString('hex'));
+  const temporary = temporaryPath(folder);
   try {
     {
       // Nobody else may read it before it has the mode that was asked for.

@@ -49,8 +49,8 @@ export const archive: Command = {
 /** Names on stderr what was left out. */
 export function nameSkipped(output: Output, { count, paths }: SkippedPaths): void {
   for (const { path: at, code, problem } of paths) {
-    // The problem may be a whole sentence about the path, or only the reason.
-    const text = problem.includes(at) ? problem : `${at} was left out: ${problem}`;
+    const isSentence = problem.startsWith('The ');
+    const text = isSentence ? problem : `${at} was left out: ${problem}`;
     output.warning(text, { code, path: at });
   }
   if (count > paths.length) output.warning(`${formatCount(count - paths.length)} more paths were left out.`);

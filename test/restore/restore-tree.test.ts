@@ -1,0 +1,481 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { chunkBlobName } from '../../src/chunks/chunk-blobs.ts';
+import { archiveAndPublish } from '../../src/cli/archive-and-publish.ts';
+import { FirnError } from '../../src/errors.ts';
+import type { FileEntry, FolderEntry } from '../../src/filetree/entry.ts';
+import { filetreeBlob } from '../../src/filetree/filetree-store.ts';
+import { findEntry } from '../../src/filetree/walk.ts';
+import { publishSource } from '../../src/publish/publish-source.ts';
+import type { Containers, Repository } from '../../src/repository.ts';
+import { type RestoreOptions, restoreTree } from '../../src/restore/restore-tree.ts';
+import type { Snapshot } from '../../src/snapshots/snapshot.ts';
+import type { BlobStore } from '../../src/storage/blob-store.ts';
+import { pseudoRandomBytes } from '../chunks/bytes.ts';
+import { intercept } from '../chunks/intercept.ts';
+import { describeTree, filesIn, type LocalTree, makeTree, removeFolder, temporaryFolder } from '../kit/local-tree.ts';
+import { createMemoryAccount } from '../kit/memory-blob-store.ts';
+import { archiveAll, createTestRepository, upload } from '../kit/repository.ts';
+import { anyFolder } from './arbitrary-folders.ts';
+
+/** Chunks of a few KiB, so that small test files have several. */
+const smallChunks = { method: 'fastcdc', minBytes: 2048, averageBytes: 4096, maxBytes: 16_384 } as const;
+
+async function archived(
+  tree: LocalTree,
+  options: Parameters<typeof createTestRepository>[0] = {},
+): Promise<{ repository: Repository; snapshot: Snapshot; folder: string }> {
+  const { repository } = await createTestRepository(options);
+  const folder = await temporaryFolder();
+  await makeTree(folder, tree);
+  const { snapshot } = await archiveAndPublish(repository, folder, 'test');
+  return { repository, snapshot, folder };
+}
+
+/** Restores into a new folder and collects what failed. */
+async function restored(repository: Repository, snapshot: Snapshot, options: RestoreOptions = {}, into?: string) {
+  const folder = into ?? path.join(await temporaryFolder(), 'restored');
+  const failed: Record<string, string> = {};
+  const result = await restoreTree(repository, snapshot, folder, {
+    ...options,
+    onFailed: (at, error) => {
+      failed[at] = error.code;
+    },
+  });
+  expect(result.failed).toBe(Object.keys(failed).length);
+  return { folder, failed, result, files: await filesIn(folder) };
+}
+
+async function fileAt({ filetrees }: Repository, snapshot: Snapshot, at: string): Promise<FileEntry> {
+  const { file } = await findEntry(filetrees, snapshot.root, at);
+  if (file?.type !== 'file') throw new Error(`${at} is no file`);
+  return file;
+}
+
+async function folderAt({ filetrees }: Repository, snapshot: Snapshot, at: string): Promise<FolderEntry> {
+  const { folder } = await findEntry(filetrees, snapshot.root, at);
+  if (folder === undefined) throw new Error(`${at} is no folder`);
+  return folder;
+}
+
+/** Changes one byte in the middle of a blob. */
+async function damage(store: BlobStore, name: string): Promise<void> {
+  const { body, properties } = await store.read(name);
+  const at = body.length >> 1;
+  body[at] = (body[at] ?? 0) ^ 1;
+  await store.replace(name, body, { ifMatch: properties.etag, metadata: properties.metadata });
+}
+
+/** The same repository with nothing in memory. */
+async function damagedRepository(
+  tree: LocalTree,
+  break_: (repository: Repository, snapshot: Snapshot) => Promise<void>,
+) {
+  const { repository, reopen } = await createTestRepository({ chunking: { method: 'file' } });
+  const folder = await temporaryFolder();
+  await makeTree(folder, tree);
+  const { snapshot } = await archiveAndPublish(repository, folder, 'test');
+  await break_(repository, snapshot);
+  return { repository: await reopen(), snapshot };
+}
+
+describe('restoring a snapshot', () => {
+  it.each([
+    ['encrypted, cut into chunks', { encrypted: true, chunking: smallChunks, thinChunks: 'packed' }],
+    ['unencrypted, one chunk a file', { encrypted: false, chunking: { method: 'file' }, thinChunks: 'blob' }],
+  ] as const)('is the inverse of archiving, whatever the folder holds (%s)', async (_, options) => {
+    await fc.assert(
+      fc.asyncProperty(anyFolder, async (tree) => {
+        const { repository } = await createTestRepository(options);
+        const from = await temporaryFolderOf(tree);
+        const to = await temporaryFolderOf({});
+        try {
+          const { snapshot } = await archiveAndPublish(repository, from, 'test');
+          const result = await restoreTree(repository, snapshot, to);
+          expect(await describeTree(to)).toEqual(await describeTree(from));
+          expect(result).toMatchObject({
+            failed: 0,
+            filesExpected: snapshot.totals.files,
+            bytes: snapshot.totals.bytes,
+          });
+          expect(result.files + result.links).toBe(snapshot.totals.files);
+          expect(result.folders).toBe(snapshot.totals.folders);
+
+          const again = await archiveAndPublish(repository, to, 'test');
+          expect(again).toMatchObject({ unchanged: true, stored: { newChunks: 0, storedBytes: 0 } });
+          expect(again.snapshot.id).toBe(snapshot.id);
+        } finally {
+          await removeFolder(from);
+          await removeFolder(to);
+        }
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  it('brings back every earlier snapshot after files changed, came and went', async () => {
+    const { repository } = await createTestRepository({ chunking: smallChunks });
+    const folder = await temporaryFolder();
+    const states: { snapshot: Snapshot; tree: Record<string, string> }[] = [];
+    const steps: (() => Promise<void>)[] = [
+      () => makeTree(folder, { a: 'one', b: { type: 'folder', entries: { c: 'two' } } }),
+      () => writeFile(path.join(folder, 'a'), 'one, changed'),
+      () => rm(path.join(folder, 'b'), { recursive: true }),
+      () => writeFile(path.join(folder, 'b'), 'a file now'),
+    ];
+    for (const step of steps) {
+      await step();
+      const { snapshot } = await archiveAndPublish(repository, folder, 'test');
+      states.push({ snapshot, tree: await describeTree(folder) });
+    }
+    expect(new Set(states.map(({ snapshot }) => snapshot.id)).size).toBe(4);
+    for (const { snapshot, tree } of states) {
+      const { folder: back } = await restored(repository, snapshot);
+      // Times that the kernel set have more digits than Node can set.
+      expect(withoutTimes(await describeTree(back))).toEqual(withoutTimes(tree));
+    }
+  });
+
+  it('tells its progress up to the whole', async () => {
+    const { repository, snapshot } = await archived({ a: 'one', b: 'three', c: { type: 'link', target: 'a' } });
+    const told: number[] = [];
+    let last: unknown;
+    await restored(repository, snapshot, {
+      onProgress: (progress) => {
+        told.push(progress.bytes);
+        last = { ...progress, path: '' };
+      },
+    });
+    expect(last).toEqual({ files: 3, bytes: 8, filesExpected: 3, bytesExpected: 8, path: '' });
+    expect(told).toEqual([...told].sort((a, b) => a - b));
+  });
+
+  it('stops when it is cancelled, and leaves no half of a file', async () => {
+    const tree = Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`file-${i}`, `content ${i}`]));
+    const { repository, snapshot } = await archived(tree);
+    const cancelled = new AbortController();
+    const folder = await temporaryFolder();
+    const restoring = restoreTree(repository, snapshot, folder, {
+      signal: cancelled.signal,
+      onProgress: ({ files }) => {
+        if (files === 20) cancelled.abort(new Error('enough'));
+      },
+    });
+    await expect(restoring).rejects.toThrow('enough');
+    const files = await filesIn(folder);
+    expect(Object.keys(files).length).toBeLessThan(200);
+    for (const [name, content] of Object.entries(files)) expect(content).toBe(tree[name]);
+  });
+});
+
+describe('what a second archive stores', () => {
+  it('is about the one file that changed', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: 0, max: 49 }), fc.nat(1_000), async (changed, seed) => {
+        const { repository } = await createTestRepository({ chunking: smallChunks });
+        const tree = Object.fromEntries(
+          Array.from({ length: 50 }, (_, i) => [`file-${i}`, { type: 'file', content: pseudoRandomBytes(i, 10_000) }]),
+        ) as LocalTree;
+        const folder = await temporaryFolderOf(tree);
+        try {
+          const first = await archiveAndPublish(repository, folder, 'test');
+          await writeFile(path.join(folder, `file-${changed}`), pseudoRandomBytes(seed + 100, 10_000));
+          const second = await archiveAndPublish(repository, folder, 'test');
+          expect(first.stored.newBytes).toBe(500_000);
+          expect(second.snapshot.changes).toEqual({ added: 0, changed: 1, removed: 0 });
+          expect(second.stored.newBytes).toBe(10_000);
+          // The bytes, and the frame and tar headers around them.
+          expect(second.stored.storedBytes).toBeLessThan(20_000);
+        } finally {
+          await removeFolder(folder);
+        }
+      }),
+      { numRuns: 4 },
+    );
+  });
+
+  it('is a part of a large file, where a part of it changed', async () => {
+    const { repository } = await createTestRepository({ chunking: smallChunks });
+    const folder = await temporaryFolder();
+    const content = pseudoRandomBytes(1, 1_000_000);
+    await writeFile(path.join(folder, 'large'), content);
+    await archiveAndPublish(repository, folder, 'test');
+    await writeFile(
+      path.join(folder, 'large'),
+      Buffer.concat([content.subarray(0, 500_000), Buffer.from('!'), content.subarray(500_000)]),
+    );
+    const second = await archiveAndPublish(repository, folder, 'test');
+    expect(second.stored.newBytes).toBeGreaterThan(0);
+    expect(second.stored.newBytes).toBeLessThan(3 * smallChunks.maxBytes);
+  });
+});
+
+describe('restoring a part of a snapshot', () => {
+  const tree: LocalTree = {
+    a: 'file a',
+    folder: {
+      type: 'folder',
+      mode: 0o750,
+      mtime: 1_000_000,
+      entries: { b: 'file b', deep: { type: 'folder', entries: { c: 'file c' } } },
+    },
+    other: { type: 'folder', entries: { d: 'file d' } },
+  };
+
+  it('puts each path at its full path, its folders with their attributes', async () => {
+    const { repository, snapshot, folder } = await archived(tree);
+    const part = await restored(repository, snapshot, { paths: ['/folder/deep/', 'a', 'folder/deep/c'] });
+    expect(part.files).toEqual({ a: 'file a', 'folder/deep/c': 'file c' });
+    expect(part.result).toMatchObject({ files: 2, filesExpected: 2 });
+    const [from, to] = [await describeTree(folder), await describeTree(part.folder)];
+    expect(to.folder).toBe(from.folder);
+  });
+
+  it('writes nothing when one of the paths is unknown', async () => {
+    const { repository, snapshot } = await archived(tree);
+    const folder = path.join(await temporaryFolder(), 'restored');
+    for (const unknown of ['b', 'a/b', 'folder/nothing/c', '../a']) {
+      await expect(restoreTree(repository, snapshot, folder, { paths: ['a', unknown] })).rejects.toMatchObject({
+        code: 'FIRN_PATH_UNKNOWN',
+        details: { path: unknown, snapshot: snapshot.id },
+      });
+    }
+    await expect(readdir(folder)).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+});
+
+describe('restoring into a folder that is not empty', () => {
+  it('is refused, and changes nothing there', async () => {
+    const { repository, snapshot } = await archived({ a: 'new' });
+    const folder = await temporaryFolder();
+    await writeFile(path.join(folder, 'a'), 'mine');
+    await expect(restoreTree(repository, snapshot, folder)).rejects.toMatchObject({ code: 'FIRN_TARGET_NOT_EMPTY' });
+    expect(await filesIn(folder)).toEqual({ a: 'mine' });
+  });
+
+  it('replaces files and links with --overwrite, keeps what the snapshot does not have, and follows no link', async () => {
+    const { repository, snapshot } = await archived({
+      a: 'new a',
+      folder: { type: 'folder', entries: { b: 'new b' } },
+      link: { type: 'link', target: 'a' },
+    });
+    const outside = await temporaryFolder();
+    await writeFile(path.join(outside, 'b'), 'precious');
+    const folder = await temporaryFolder();
+    await makeTree(folder, { a: 'old a', mine: 'mine', folder: { type: 'link', target: outside }, link: 'a file' });
+    const { files, failed } = await restored(repository, snapshot, { overwrite: true }, folder);
+    expect(failed).toEqual({});
+    expect(files).toEqual({ a: 'new a', mine: 'mine', 'folder/b': 'new b' });
+    expect(await readFile(path.join(outside, 'b'), 'utf8')).toBe('precious');
+  });
+
+  it('names a file whose place a folder has, and restores the rest', async () => {
+    const { repository, snapshot } = await archived({ a: 'new a', b: 'new b' });
+    const folder = await temporaryFolder();
+    await makeTree(folder, { a: { type: 'folder', entries: { mine: 'mine' } } });
+    const { files, failed } = await restored(repository, snapshot, { overwrite: true }, folder);
+    expect(failed).toEqual({ a: 'FIRN_TARGET_BLOCKED' });
+    expect(files).toEqual({ 'a/mine': 'mine', b: 'new b' });
+  });
+});
+
+describe('restoring what no file system can hold', () => {
+  it('keeps the folder and names the file that has its path, as blob storage allows both', async () => {
+    const { repository } = await createTestRepository();
+    await upload(repository, 'test/a', 'the file');
+    await upload(repository, 'test/a/b', 'in the folder');
+    await archiveAll(repository, 'test');
+    const published = await publishSource(repository, 'test');
+    const { files, failed } = await restored(repository, published!.snapshot!);
+    expect(files).toEqual({ 'a/b': 'in the folder' });
+    expect(failed).toEqual({ a: 'FIRN_TARGET_BLOCKED' });
+  });
+
+  it('names a name that is too long, with all below it, once', async () => {
+    const { repository } = await createTestRepository();
+    const long = 'n'.repeat(300);
+    await upload(repository, `test/${long}/a`, 'a');
+    await upload(repository, `test/${long}/b`, 'b');
+    await upload(repository, 'test/short', 'short');
+    await archiveAll(repository, 'test');
+    const published = await publishSource(repository, 'test');
+    const { files, failed, result } = await restored(repository, published!.snapshot!);
+    expect(files).toEqual({ short: 'short' });
+    expect(failed).toEqual({ [long]: 'FIRN_TARGET_BLOCKED' });
+    expect(result).toMatchObject({ files: 1, filesExpected: 3 });
+  });
+});
+
+describe('restoring a damaged repository', () => {
+  const tree: LocalTree = {
+    a: 'file a',
+    folder: { type: 'folder', entries: { b: 'file b', c: 'file c' } },
+    large: { type: 'file', content: pseudoRandomBytes(1, 5_000_000) },
+  };
+
+  it('leaves out the file whose chunk is damaged, and restores the rest', async () => {
+    const { repository, snapshot } = await damagedRepository(tree, async (whole, { root }) => {
+      const { file } = await findEntry(whole.filetrees, root, 'large');
+      await damage(whole.data.store, chunkBlobName(file?.type === 'file' ? file.content : ''));
+    });
+    const { files, failed } = await restored(repository, snapshot);
+    expect(failed).toEqual({ large: 'FIRN_SEAL_BROKEN' });
+    expect(files).toEqual({ a: 'file a', 'folder/b': 'file b', 'folder/c': 'file c' });
+  });
+
+  it('leaves out the file whose chunk blob is missing, and restores the rest', async () => {
+    const { repository, snapshot } = await damagedRepository(tree, async (whole, { root }) => {
+      const { file } = await findEntry(whole.filetrees, root, 'large');
+      await whole.data.store.delete(chunkBlobName(file?.type === 'file' ? file.content : ''));
+    });
+    const { failed, result } = await restored(repository, snapshot);
+    expect(failed).toEqual({ large: 'FIRN_BLOB_MISSING' });
+    expect(result).toMatchObject({ files: 3, filesExpected: 4 });
+  });
+
+  it('leaves out the files whose part of the chunk index is damaged or gone', async () => {
+    const { repository, snapshot } = await damagedRepository(tree, async (whole, at) => {
+      const a = (await fileAt(whole, at, 'a')).content.slice(0, 2);
+      const b = (await fileAt(whole, at, 'folder/b')).content.slice(0, 2);
+      await damage(whole.state.store, `chunk-index/${a}`);
+      if (b !== a) await whole.state.store.delete(`chunk-index/${b}`);
+    });
+    const { failed } = await restored(repository, snapshot);
+    expect(failed).toMatchObject({ a: 'FIRN_SEAL_BROKEN' });
+    expect(Object.keys(failed)).toContain('folder/b');
+    expect(['FIRN_CHUNK_MISSING', 'FIRN_SEAL_BROKEN']).toContain(failed['folder/b']);
+  });
+
+  it('leaves out the folder whose filetree is damaged or missing, and restores the rest', async () => {
+    for (const break_ of [damage, (store: BlobStore, name: string) => store.delete(name).then(() => {})]) {
+      const { repository, snapshot } = await damagedRepository(tree, async (whole, at) => {
+        await break_(whole.data.store, filetreeBlob((await folderAt(whole, at, 'folder')).tree));
+      });
+      const { files, failed } = await restored(repository, snapshot);
+      expect(failed).toEqual({ folder: expect.stringMatching(/FIRN_SEAL_BROKEN|FIRN_BLOB_MISSING/) });
+      expect(Object.keys(files).sort()).toEqual(['a', 'large']);
+      // A path on the far side of the damage is told like any other, and what else was asked for is restored.
+      const part = await restored(repository, snapshot, { paths: ['folder/b', 'a'] });
+      expect(Object.keys(part.failed)).toEqual(['folder/b']);
+      expect(part.files).toEqual({ a: 'file a' });
+    }
+  });
+
+  it('tells of a damaged top folder, whose entries nobody can know', async () => {
+    const { repository, snapshot } = await damagedRepository(tree, async (whole, { root }) => {
+      await damage(whole.data.store, filetreeBlob(root));
+    });
+    const { failed, result } = await restored(repository, snapshot);
+    expect(failed).toEqual({ '': 'FIRN_SEAL_BROKEN' });
+    expect(result).toMatchObject({ files: 0, filesExpected: 4 });
+  });
+
+  it('ends at once when the storage cannot be reached', async () => {
+    const account = createMemoryAccount();
+    let unreachable = false;
+    const containers: Containers = {
+      container: (name) =>
+        intercept(account.container(name), {
+          read: async (next, ...args) => {
+            if (unreachable) throw new FirnError('FIRN_STORAGE_UNREACHABLE', { url: 'x', problem: 'y' });
+            return await next(...args);
+          },
+        }),
+    };
+    const { repository, reopen } = await createTestRepository({ containers });
+    const folder = await temporaryFolder();
+    await makeTree(folder, tree);
+    const { snapshot } = await archiveAndPublish(repository, folder, 'test');
+    const fresh = await reopen();
+    unreachable = true;
+    await expect(restored(fresh, snapshot)).rejects.toMatchObject({ code: 'FIRN_STORAGE_UNREACHABLE' });
+  });
+});
+
+describe('a filetree with names that leave the target', () => {
+  it('is refused by the reader, and nothing is written outside', async () => {
+    const { repository, reopen } = await createTestRepository();
+    const { filetrees } = repository;
+    const evil = Buffer.from('evil');
+    const { keys, data } = repository;
+    const content = keys.hash(evil);
+    const leaf = (name: string) =>
+      Buffer.from(
+        `{"format":1,"type":"leaf","entries":[{"name":${JSON.stringify(name)},"type":"file","bytes":4,"content":"${content}","chunks":["${content}"]}]}`,
+      );
+    const good = await filetrees.writeNode({ type: 'leaf', entries: [] });
+    for (const name of ['..', '../evil', '/evil', '.', 'a/b', '']) {
+      const body = leaf(name);
+      const tree = keys.hash(body);
+      await data.create('filetree', filetreeBlob(tree), body);
+      const root = await filetrees.writeNode({
+        type: 'leaf',
+        entries: [
+          { name: 'bad', type: 'folder', files: 1, folders: 0, bytes: 4, tree },
+          { name: 'good', type: 'folder', files: 0, folders: 0, bytes: 0, tree: good },
+        ],
+      });
+      const { snapshot } = await archivedRoot(repository, root);
+      const above = await temporaryFolder();
+      const { failed } = await restored(await reopen(), snapshot, {}, path.join(above, 'target'));
+      expect(failed).toEqual({ bad: 'FIRN_PATH_ESCAPES' });
+      expect(await readdir(above)).toEqual(['target']);
+      expect((await readdir(path.join(above, 'target'))).sort()).toEqual(['bad', 'good']);
+    }
+  });
+
+  it('does not write below a link that the snapshot itself holds', async () => {
+    const { repository } = await createTestRepository();
+    const outside = await temporaryFolder();
+    await upload(repository, 'test/a/b', 'in the folder');
+    await archiveAll(repository, 'test');
+    const published = (await publishSource(repository, 'test'))!.snapshot!;
+    const folder = await folderAt(repository, published, 'a');
+    const root = await repository.filetrees.writeNode({
+      type: 'leaf',
+      entries: [folder, { name: 'a', type: 'link', target: outside }],
+    });
+    const { snapshot } = await archivedRoot(repository, root);
+    const { failed, files } = await restored(repository, snapshot);
+    expect(failed).toEqual({ a: 'FIRN_TARGET_BLOCKED' });
+    expect(files).toEqual({ 'a/b': 'in the folder' });
+    expect(await readdir(outside)).toEqual([]);
+    // Into a target where the link came first, the folder replaces it.
+    const target = await temporaryFolder();
+    await symlink(outside, path.join(target, 'a'));
+    await restored(repository, snapshot, { overwrite: true }, target);
+    expect(await readdir(outside)).toEqual([]);
+    expect(await filesIn(target)).toEqual({ 'a/b': 'in the folder' });
+  });
+});
+
+/** A snapshot of this tree, for trees that no archive would write. */
+async function archivedRoot(repository: Repository, root: string): Promise<{ snapshot: Snapshot }> {
+  const snapshot = await repository.snapshots.create({
+    id: randomBytes(8).toString('hex'),
+    source: 'test',
+    time: new Date().toISOString(),
+    parent: undefined,
+    root,
+    totals: { files: 1, folders: 2, bytes: 4 },
+    changes: { added: 1, changed: 0, removed: 0 },
+    stored: { newChunks: 0, newBytes: 0, storedBytes: 0 },
+    batches: [],
+    skipped: { count: 0, paths: [] },
+  });
+  return { snapshot };
+}
+
+async function temporaryFolderOf(tree: LocalTree): Promise<string> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'firn-test-'));
+  await makeTree(folder, tree);
+  return folder;
+}
+
+function withoutTimes(tree: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(tree).map(([at, text]) => [at, text.replace(/ mtime .*/, '')]));
+}
