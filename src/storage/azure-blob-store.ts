@@ -7,7 +7,7 @@
  */
 import type { ContainerClient } from '@azure/storage-blob';
 import { openBlob } from './azure-blob-reads.ts';
-import { sdkSignal, uploadBlocks } from './azure-block-upload.ts';
+import { sdkSignal, uploadBlocks, uploadWhole } from './azure-block-upload.ts';
 import { codeOf, failureOf, meansExists, toStoreError } from './azure-errors.ts';
 import { getProperties, propertiesOfItem } from './azure-properties.ts';
 import {
@@ -90,13 +90,8 @@ export function createAzureBlobStore(container: ContainerClient): BlobStore {
       checkMetadata(options?.metadata);
       return await runCreate(name, options?.signal, async () => {
         const client = container.getBlockBlobClient(name);
-        return written(
-          await client.upload(body, body.length, {
-            ...writeOptions(options),
-            conditions: ifNew,
-            ...sdkSignal(options?.signal),
-          }),
-        );
+        const how = { ...writeOptions(options), conditions: ifNew };
+        return written(await uploadWhole(client, body, how, options?.signal));
       });
     },
 

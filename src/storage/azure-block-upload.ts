@@ -10,9 +10,11 @@
 import { randomBytes } from 'node:crypto';
 import type { BlockBlobClient, BlockBlobUploadOptions } from '@azure/storage-blob';
 import { abortablePieces } from './abortable.ts';
+import { codeOf } from './azure-errors.ts';
 
 export const BLOCK_BYTES = 8 * 1024 * 1024;
 const STAGED_AT_ONCE = 3;
+const WRITER_BYTES = 12;
 
 export type BlockUploadOptions = Pick<BlockBlobUploadOptions, 'metadata' | 'tier' | 'blobHTTPHeaders' | 'conditions'>;
 
@@ -24,11 +26,31 @@ export async function uploadBlocks(
 ): Promise<{ etag?: string | undefined }> {
   const blocks = blocksOf(abortablePieces(body, signal));
   const first = await blocks.next();
-  if (first.done) return await client.upload('', 0, { ...options, ...sdkSignal(signal) });
+  if (first.done) return await uploadWhole(client, Buffer.alloc(0), options, signal);
   const second = await blocks.next();
-  if (second.done) return await client.upload(first.value, first.value.length, { ...options, ...sdkSignal(signal) });
+  if (second.done) return await uploadWhole(client, first.value, options, signal);
   const ids = await stageAll(client, prepend([first.value, second.value], blocks), signal);
   return await client.commitBlockList(ids, { ...options, ...sdkSignal(signal) });
+}
+
+/**
+ * Writes a blob in one request. To Azurite a name is taken as soon as a writer has staged a block under it, also one
+ * that died before it committed; then the body goes the way of blocks, which it lets through.
+ */
+export async function uploadWhole(
+  client: BlockBlobClient,
+  body: Uint8Array,
+  options: BlockUploadOptions,
+  signal: AbortSignal | undefined,
+): Promise<{ etag?: string | undefined }> {
+  try {
+    return await client.upload(body, body.length, { ...options, ...sdkSignal(signal) });
+  } catch (error) {
+    if (codeOf(error) !== 'BlobAlreadyExists' || (await client.exists(sdkSignal(signal)))) throw error;
+    const ids = body.length === 0 ? [] : [blockId(randomBytes(WRITER_BYTES), 0)];
+    for (const id of ids) await client.stageBlock(id, body, body.length, sdkSignal(signal));
+    return await client.commitBlockList(ids, { ...options, ...sdkSignal(signal) });
+  }
 }
 
 /** Stages every block, a few at once, and gives their ids in order. The first failure cancels the rest. */
@@ -37,7 +59,7 @@ async function stageAll(
   blocks: AsyncIterable<Buffer>,
   signal: AbortSignal | undefined,
 ): Promise<string[]> {
-  const writer = randomBytes(12);
+  const writer = randomBytes(WRITER_BYTES);
   const ids: string[] = [];
   const failed = new AbortController();
   const staged = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);

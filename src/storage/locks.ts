@@ -208,7 +208,6 @@ function hold(store: BlobStore, clock: LockClock, held: Held): Lock {
   const lost = new AbortController();
   /** Ends the renewal that is under way when the lock ends in any way. */
   const ended = new AbortController();
-  let endsAt = held.asked + ttlMs;
   let cancelRenewal = (): void => undefined;
   let cancelExpiry = (): void => undefined;
 
@@ -227,8 +226,7 @@ function hold(store: BlobStore, clock: LockClock, held: Held): Lock {
   /** The lease is ours until `ttlMs` after this moment. */
   function heldFrom(asked: number): void {
     cancelExpiry();
-    endsAt = asked + ttlMs;
-    cancelExpiry = clock.after(Math.max(0, endsAt - clock.now()), lose);
+    cancelExpiry = clock.after(Math.max(0, asked + ttlMs - clock.now()), lose);
     renewAfter(asked + ttlMs / 3 - clock.now());
   }
 
@@ -238,8 +236,6 @@ function hold(store: BlobStore, clock: LockClock, held: Held): Lock {
 
   async function renew(): Promise<void> {
     const asked = clock.now();
-    // After a pause all timers are late, and this one may come before the one that ends the lock.
-    if (asked >= endsAt) return lose();
     try {
       await abortable(store.renewLease(blob, leaseId, { signal: ended.signal }), ended.signal);
       if (!ended.signal.aborted) heldFrom(asked);

@@ -1,6 +1,7 @@
 /**
  * A proxy on 127.0.0.1 in front of Azurite that breaks connections when a test says so: before the answer begins (the
- * request took effect, nobody knows) or in the middle of its body.
+ * request took effect, nobody knows) or in the middle of its body. It can also refuse a request in the service's words,
+ * where Azurite never says what the service may.
  */
 import { once } from 'node:events';
 import { createServer, request } from 'node:http';
@@ -13,6 +14,8 @@ export interface FaultyProxy {
    * its headers.
    */
   cut: (method: string, url: string) => number | undefined;
+  /** Asked for every request: where it gives a refusal, Azurite never sees the request. */
+  refuse: (method: string, url: string) => { readonly status: number; readonly code: string } | undefined;
   /** Requests that reached Azurite. */
   readonly seen: string[];
   stop(): Promise<void>;
@@ -23,6 +26,13 @@ export async function startFaultyProxy(connectionString: string): Promise<Faulty
   const seen: string[] = [];
   const server = createServer((incoming, outgoing) => {
     const { method = '', url = '' } = incoming;
+    const refusal = proxy.refuse(method, url);
+    if (refusal !== undefined) {
+      incoming.resume();
+      outgoing.writeHead(refusal.status, { 'content-type': 'application/xml', 'x-ms-error-code': refusal.code });
+      outgoing.end(`<?xml version="1.0"?><Error><Code>${refusal.code}</Code><Message>refused</Message></Error>`);
+      return;
+    }
     const onward = request(
       { host: target.hostname, port: target.port, method, path: url, headers: incoming.headers },
       (answer) => {
@@ -56,6 +66,7 @@ export async function startFaultyProxy(connectionString: string): Promise<Faulty
   const proxy: FaultyProxy = {
     connectionString: connectionString.replace(target.host, `127.0.0.1:${port}`),
     cut: () => undefined,
+    refuse: () => undefined,
     seen,
     async stop() {
       server.close();

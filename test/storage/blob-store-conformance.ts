@@ -190,18 +190,27 @@ export function blobStoreConformance(label: string, subject: ConformanceSubject)
         expect((await store.read('a')).body.equals(bodies[winners[0] ?? -1] as Buffer)).toBe(true);
       });
 
-      test.each([10, 20 * 1024 * 1024])('a source that fails after %d bytes leaves nothing', async (bytes) => {
+      test.each([10, 50 * 1024 * 1024])('a source that fails after %d bytes leaves nothing', async (bytes) => {
         const store = await subject.open();
         const broken = new Error('the source broke');
         async function* failing(): AsyncGenerator<Uint8Array> {
           yield Buffer.alloc(bytes, 7);
           throw broken;
         }
-        await expect(store.createFromStream('a', failing())).rejects.toBe(broken);
-        expect(await namesOf(store)).toEqual([]);
-        await expect(store.read('a')).rejects.toEqual(failure('missing'));
-        await store.create('a', text('free'));
-        expect(await bodyOf(store, 'a')).toBe('free');
+        const writers: [string, (name: string) => Promise<unknown>][] = [
+          ['body', (name) => store.create(name, text('body'), { metadata: { k: 'v' } })],
+          ['', (name) => store.create(name, text(''), { metadata: { k: 'v' } })],
+          ['stream', (name) => store.createFromStream(name, pieces(text('stream')), { metadata: { k: 'v' } })],
+        ];
+        for (const [body, write] of writers) {
+          const name = `after-${body}-`;
+          await expect(store.createFromStream(name, failing())).rejects.toBe(broken);
+          expect(await namesOf(store, name)).toEqual([]);
+          await expect(store.read(name)).rejects.toEqual(failure('missing'));
+          await write(name);
+          expect(await bodyOf(store, name)).toBe(body);
+          expect((await store.properties(name)).metadata).toEqual({ k: 'v' });
+        }
       });
 
       test.each([10, 20 * 1024 * 1024])('a signal ends it while the source is stuck after %d bytes', async (bytes) => {

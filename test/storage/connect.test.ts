@@ -186,6 +186,40 @@ describe('connections that break', () => {
     expect(await store.delete('a', { ifMatch: changed })).toBe(false);
   });
 
+  test('a commit whose blocks another writer dropped fails with «exists» where that writer made the blob', async () => {
+    const { proxy, direct, store } = await throughProxy();
+    proxy.refuse = (_method, url) =>
+      url.includes('comp=blocklist') ? { status: 400, code: 'InvalidBlockList' } : undefined;
+    async function* long(): AsyncGenerator<Uint8Array> {
+      yield Buffer.alloc(9 * 1024 * 1024);
+    }
+    await expect(store.createFromStream('a', long())).rejects.toMatchObject({ code: 'FIRN_STORAGE_FAILED' });
+    await direct.create('a', Buffer.from('theirs'));
+    await expect(store.createFromStream('a', long())).rejects.toMatchObject({ failure: 'exists' });
+  });
+
+  test.each([
+    ['BlobImmutableDueToPolicy', 409, { failure: 'exists' }],
+    ['UnauthorizedBlobOverwrite', 403, { failure: 'exists' }],
+    ['AuthorizationPermissionMismatch', 403, { code: 'FIRN_STORAGE_DENIED' }],
+    ['AccountIsDisabled', 409, { code: 'FIRN_STORAGE_FAILED' }],
+    ['ContainerBeingDeleted', 409, { failure: 'missing' }],
+  ])('where the service says %s, a create is answered in the words of the port', async (code, status, expected) => {
+    const { proxy, store } = await throughProxy();
+    proxy.refuse = () => ({ status, code });
+    await expect(store.create('a', Buffer.from('x'))).rejects.toMatchObject(expected);
+  });
+
+  test.each([
+    ['BlockCountExceedsLimit', 409, 'full'],
+    ['BlobIsSealed', 409, 'sealed'],
+    ['BlobBeingRehydrated', 409, 'offline'],
+  ])('where the service says %s, an append fails with «%3$s»', async (code, status, expected) => {
+    const { proxy, store } = await throughProxy();
+    proxy.refuse = () => ({ status, code });
+    await expect(store.append('a', Buffer.from('x'))).rejects.toMatchObject({ failure: expected });
+  });
+
   test('a signal ends a call that gets no answer', async () => {
     const silent = createServer().listen(0, '127.0.0.1');
     await once(silent, 'listening');

@@ -291,11 +291,20 @@ describe('losing', () => {
     expect(second.signal.aborted).toBe(false);
   });
 
-  test('a release does not wait for a renewal, and fires no signal', async () => {
-    const hung = { ...store, renewLease: () => new Promise<void>(() => undefined) };
+  test('a release does not wait for a renewal, cancels it, and fires no signal', async () => {
+    let renewing: AbortSignal | undefined;
+    const hung: BlobStore = {
+      ...store,
+      renewLease: (_name, _leaseId, options) => {
+        renewing = options?.signal;
+        return new Promise<void>(() => undefined);
+      },
+    };
     const lock = await held('publish', 'ann', hung, { ttlSeconds: 30 });
     await clock.advance(15_000);
+    expect(renewing?.aborted).toBe(false);
     expect(await lock.release()).toBe(true);
+    expect(renewing?.aborted).toBe(true);
     expect(clock.pending()).toBe(0);
     await clock.advance(60_000);
     expect(lock.signal.aborted).toBe(false);
