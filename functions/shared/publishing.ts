@@ -19,12 +19,11 @@ export function publishInstanceId(source: string): string {
 export async function startPublish(context: InvocationContext, source: string): Promise<boolean> {
   const client = df.getClient(context);
   const instanceId = publishInstanceId(source);
-  if (await isRunning(client, instanceId)) return false;
   try {
     await client.startNew(PUBLISH_ORCHESTRATOR, { instanceId, input: source });
     return true;
   } catch (error) {
-    // Another invocation started it between the question and the start.
+    // The start of an instance that is running is refused.
     if (await isRunning(client, instanceId)) return false;
     throw error;
   }

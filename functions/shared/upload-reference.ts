@@ -2,7 +2,8 @@
  * What the blob trigger hands over: a reference, never content. The host sends it as model binding data because the
  * trigger is registered with `sdkBinding`; the factory registered here turns it into an `UploadReference`.
  */
-import { type ModelBindingData, ResourceFactoryResolver } from '@azure/functions-extensions-base';
+import type { ModelBindingData } from '@azure/functions-extensions-base';
+import extensionsBase from './extensions-base.cjs';
 
 /** The name that the storage extension gives its references. */
 const BLOB_SOURCE = 'AzureStorageBlobs';
@@ -22,4 +23,4 @@ export function parseUploadReference(data: ModelBindingData | ModelBindingData[]
   throw new TypeError('The host sent a reference to a blob that names no blob.');
 }
 
-ResourceFactoryResolver.getInstance().registerResourceFactory(BLOB_SOURCE, parseUploadReference);
+extensionsBase.ResourceFactoryResolver.getInstance().registerResourceFactory(BLOB_SOURCE, parseUploadReference);

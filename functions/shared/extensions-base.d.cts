@@ -1,0 +1,2 @@
+import base = require('@azure/functions-extensions-base');
+export = base;
