@@ -109,9 +109,9 @@ async function run(folder: string, work: string, stack: Stack, signal: AbortSign
     const comparison = await stage(
       'compare bytes, modes and times',
       () => compareFolders(folder, target, expected),
-      ({ files, differences }) =>
+      ({ entries, differences }) =>
         differences.length === 0
-          ? `${counted(files, 'entry', 'entries')}, all equal`
+          ? `${counted(entries, 'entry', 'entries')}, all equal`
           : `${counted(differences.length, 'difference')}`,
     );
     whole = report(comparison) && whole;
