@@ -99,6 +99,14 @@ test('a host that is stopped lets running functions end and leaves the rest in t
   await other.stop();
 });
 
+test('what does not end in time is given back at once when the host is stopped', async () => {
+  const other = await startFixture({ drainMsMax: 200, messageLeaseSeconds: 60 });
+  await send(other.jobs, { id: 'stuck', gate: 'stuck' });
+  await other.effectsOf('job', 'stuck');
+  await other.stop();
+  expect((await other.jobs.peekMessages()).peekedMessageItems).toHaveLength(1);
+});
+
 test('a message that a killed host held is delivered again by the next one', async () => {
   const other = await startFixture({ messageLeaseSeconds: 1 });
   await send(other.jobs, { id: 'killed', gate: 'killed' });

@@ -27,9 +27,9 @@ import {
   newInstance,
   type Parent,
   receive,
-  type Task,
 } from './instance.ts';
 import { failedOutcomeOf, type OrchestratorOutcome, orchestratorInput, outcomeOf } from './protocol.ts';
+import type { CallTask } from './scheduler.ts';
 import type { InstanceStore, InstanceSummary } from './store.ts';
 
 const SAVE_RETRY_MS = 1_000;
@@ -274,7 +274,7 @@ export async function startDurableEngine(options: EngineOptions): Promise<Durabl
     actor.timers.add(timer);
   }
 
-  async function runActivity(actor: Actor, task: Task & { kind: 'activity' | 'orchestration' }, state: InstanceState) {
+  async function runActivity(actor: Actor, task: CallTask, state: InstanceState) {
     const { executionId } = state;
     await activityGate.run(async () => {
       // The state may have moved on while the activity waited for its turn; a stopping host leaves it to the next one.
@@ -301,7 +301,7 @@ export async function startDurableEngine(options: EngineOptions): Promise<Durabl
     });
   }
 
-  async function startChild(actor: Actor, task: Task & { kind: 'activity' | 'orchestration' }, state: InstanceState) {
+  async function startChild(actor: Actor, task: CallTask, state: InstanceState) {
     const parent: Parent = { instanceId: state.instanceId, executionId: state.executionId, taskId: task.id };
     await inTurn(task.instanceId, async () => {
       const found = await current(task.instanceId);

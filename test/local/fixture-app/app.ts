@@ -99,14 +99,17 @@ app.storageBlob('content', {
   connection,
   handler: async (blob, context) => leave('content', String(context.triggerMetadata?.blobTrigger), String(blob)),
 });
-app.storageQueue('poisonedBlobs', {
-  queueName: 'webjobs-blobtrigger-poison',
-  connection,
-  handler: async (message) => {
-    const { BlobName } = message as BlobReference;
-    await leave('poison-blob', BlobName.replaceAll('/', '_'), message);
-  },
-});
+// The name of this queue is fixed, so only one app of a storage account may listen to it.
+if (process.env.WATCH_POISON_BLOBS) {
+  app.storageQueue('poisonedBlobs', {
+    queueName: 'webjobs-blobtrigger-poison',
+    connection,
+    handler: async (message) => {
+      const { BlobName } = message as BlobReference;
+      await leave('poison-blob', BlobName.replaceAll('/', '_'), message);
+    },
+  });
+}
 
 app.timer('rare', { schedule: '0 0 0 29 2 *', handler: async (timer) => leave('timer', 'rare', timer) });
 app.timer('atStart', {

@@ -1,0 +1,4 @@
+import { app } from '@azure/functions';
+
+app.http('twin', { handler: async () => ({}) });
+app.http('Twin', { handler: async () => ({}) });

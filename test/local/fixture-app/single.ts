@@ -1,0 +1,3 @@
+import { app } from '@azure/functions';
+
+app.http('single', { handler: async () => ({ body: 'here' }) });
