@@ -32,7 +32,8 @@ import { startQueueTrigger } from './queue-trigger.ts';
 import { startTimerTrigger } from './timer-trigger.ts';
 
 export const HTTP_PORT = 7071;
-const HOST_ID = 'local';
+/** Receipts and timers are kept under it; two apps in one storage account need two. A setting of the real host. */
+const HOST_ID_SETTING = 'AzureFunctionsWebHost__hostid';
 const HOST_CONTAINER = 'azure-webjobs-hosts';
 const DRAIN_MS_MAX = 30_000;
 const LEASE_SECONDS = 30;
@@ -98,6 +99,7 @@ export async function startFunctionsHost(options: HostOptions): Promise<Function
     // The durable library rewrites every address to port 7071 unless this is set.
     process.env.WEBSITE_HOSTNAME = new URL(server.url).host;
     const settings = createAppSettings(process.env);
+    const hostId = settings.get(HOST_ID_SETTING) ?? 'local';
 
     await importApp(path.resolve(options.appRoot, options.entry));
     const functions = hostedFunctions(registrations.functions.values(), settings);
@@ -146,7 +148,7 @@ export async function startFunctionsHost(options: HostOptions): Promise<Function
     const manual = new Set<Promise<void>>();
     server.use(
       adminApi({
-        hostId: HOST_ID,
+        hostId,
         functions,
         runByHand(target, input) {
           const run = byHand.get(target);
@@ -164,7 +166,7 @@ export async function startFunctionsHost(options: HostOptions): Promise<Function
 
     for (const target of functions) {
       const run: Run = (input, triggerMetadata) => invoker.invoke(target, { input, triggerMetadata });
-      const common = { target, run, log, settings, writer, watch, hostContainer, hostId: HOST_ID };
+      const common = { target, run, log, settings, writer, watch, hostContainer, hostId };
       switch (target.kind) {
         case 'queuetrigger': {
           const leaseSeconds = options.messageLeaseSeconds ?? LEASE_SECONDS;

@@ -9,6 +9,8 @@ const appRoot = fileURLToPath(new URL('./fixture-app', import.meta.url));
 const WAIT_MS_MAX = 20_000;
 
 export interface Fixture {
+  /** What the host keeps for itself lies under this name. */
+  readonly hostId: string;
   readonly host: () => FunctionsHostProcess;
   readonly logs: string[];
   readonly inbox: ContainerClient;
@@ -66,6 +68,7 @@ export async function startFixture(options: Partial<SpawnHostOptions> = {}): Pro
       ...options,
       settings: {
         AzureWebJobsStorage: connectionString,
+        AzureFunctionsWebHost__hostid: name,
         AzureFunctionsJobHost__extensions__durableTask__hubName: `h${name.replaceAll('-', '')}`,
         FIXTURE_STORAGE: connectionString,
         EFFECTS_CONTAINER: effectsContainer.containerName,
@@ -80,6 +83,7 @@ export async function startFixture(options: Partial<SpawnHostOptions> = {}): Pro
   };
   await start();
   return {
+    hostId: name,
     host: running,
     logs,
     inbox,

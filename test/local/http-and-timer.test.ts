@@ -1,4 +1,6 @@
+import { BlobServiceClient } from '@azure/storage-blob';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { azuriteConnectionString } from '../kit/azurite.ts';
 import { type Fixture, startFixture } from './fixture.ts';
 
 let app: Fixture;
@@ -47,6 +49,30 @@ test('a timer function runs by hand and is told its schedule', async () => {
 test('runOnStartup runs a timer function at every start', async () => {
   await app.effectsOf('timer', 'atStart');
   expect(await app.effects('timer', 'atStart')).toHaveLength(1);
+});
+
+test('a run that was due while no host ran is made up for, and says so', async () => {
+  await app.effectsOf('timer', 'rare');
+  const before = (await app.effects('timer', 'rare')).length;
+  await app.stop();
+  const missed = {
+    Last: '2020-02-29T00:00:00.000Z',
+    Next: '2024-02-29T00:00:00.000Z',
+    LastUpdated: '2020-02-29T00:00:00.000Z',
+  };
+  await BlobServiceClient.fromConnectionString(azuriteConnectionString())
+    .getContainerClient('azure-webjobs-hosts')
+    .getBlockBlobClient(`timers/${app.hostId}/rare/status`)
+    .uploadData(Buffer.from(JSON.stringify(missed)));
+  await app.start();
+  const runs = await app.effectsOf('timer', 'rare', before + 1);
+  expect(runs).toContainEqual(
+    expect.objectContaining({ isPastDue: true, scheduleStatus: expect.objectContaining({ next: missed.Next }) }),
+  );
+  await app.stop();
+  await app.start();
+  await app.effectsOf('timer', 'atStart', 3);
+  expect(await app.effects('timer', 'rare')).toHaveLength(before + 1);
 });
 
 test('a queue function runs by hand; an HTTP or durable function does not', async () => {
