@@ -171,7 +171,9 @@ class Pipeline {
         const opened = await item.open({ signal });
         if (opened.type !== 'file') return { change: this.#takeOther(item.path, opened) };
         const change = await this.#storeFile(item.path, opened, opened.content, item);
-        return change && (await opened.unchanged()) ? { change } : undefined;
+        // Asked in any case: it closes the file.
+        const unchanged = await opened.unchanged();
+        return change && unchanged ? { change } : undefined;
       }).then(({ change }) => change);
     } catch (error) {
       if (!isOwnProblem(error)) throw error;

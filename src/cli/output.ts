@@ -104,9 +104,11 @@ export class Output {
     else this.#say(printable(`warning: ${text}`));
   }
 
-  /** The same for an error about one path (or none). */
+  /** The same for an error about one path (or none), which is named where the error itself does not name it. */
   problem(error: FirnError, path?: string): void {
-    this.warning(error.message, { code: error.code, ...(path !== undefined && { path }) });
+    const isNamed = path === undefined || path === error.details.path;
+    const text = this.json || isNamed ? error.message : `${path === '' ? 'the top folder' : path}: ${error.message}`;
+    this.warning(text, { code: error.code, ...(path !== undefined && { path }) });
     if (this.#options.debug) this.#say(stackOf(error));
   }
 

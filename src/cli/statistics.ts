@@ -10,7 +10,7 @@ import type { ChunkIndex } from '../index/chunk-index.ts';
 import { journalSources } from '../journal/journal.ts';
 import type { Repository } from '../repository.ts';
 import type { Hash } from '../sealing/keys.ts';
-import type { BlobItem, CallOptions } from '../storage/blob-store.ts';
+import type { CallOptions } from '../storage/blob-store.ts';
 
 interface BlobCount {
   blobs: number;
@@ -122,6 +122,26 @@ async function tarsInIndex(index: ChunkIndex, options: CallOptions): Promise<Set
   return tars;
 }
 
+/** The chunk blobs under `chunks/` and `thin/`, as the listing tells of them. */
+async function* listChunkBlobs(
+  { data }: Repository,
+  { signal }: CallOptions,
+): AsyncGenerator<{ is: 'large' | 'tar' | 'thin'; hash: Hash; rawBytes: number; storedBytes: number }> {
+  for await (const item of data.store.list({ prefix: CHUNKS_PREFIX, signal })) {
+    const parsed = parseChunkBlob(item);
+    const storedBytes = item.bytes;
+    if (parsed.is === 'large') yield { ...parsed.location, is: 'large', storedBytes };
+    else if (parsed.is === 'tar') yield { ...parsed.tar, is: 'tar', storedBytes };
+    else if (parsed.is === 'thin') yield { is: 'thin', hash: parsed.location.hash, rawBytes: 0, storedBytes };
+    else if (parsed.is === 'legacy-thin') yield { is: 'thin', hash: parsed.hash, rawBytes: 0, storedBytes };
+  }
+  for await (const { name, bytes: storedBytes, metadata } of data.store.list({ prefix: THIN_PREFIX, signal })) {
+    const hash = tarHashOfThinBlob(name);
+    if (hash !== undefined && metadata.firn_type === 'thin') yield { is: 'thin', hash, rawBytes: 0, storedBytes };
+  }
+}
+
+/** @param referenced what is known to be pointed at: all tar chunks of the index, and what is pending. */
 async function countChunkBlobs(
   repository: Repository,
   index: ChunkIndex,
@@ -129,65 +149,32 @@ async function countChunkBlobs(
   { signal, onProgress }: StatisticsOptions,
 ): Promise<Pick<Statistics, 'chunks' | 'unreferenced'>> {
   const none = (): ChunkBlobCount => ({ blobs: 0, storedBytes: 0, rawBytes: 0 });
+  const all = none();
   const counts = { large: none(), tar: none(), thin: none() };
   const unreferenced: BlobCount = { blobs: 0, storedBytes: 0 };
-  let total = 0;
-  const add = (to: BlobCount, { bytes }: { readonly bytes: number }): void => {
-    to.blobs += 1;
-    to.storedBytes += bytes;
-    total += 1;
-    onProgress?.(total);
+  const addUnreferenced = ({ storedBytes }: { readonly storedBytes: number }): void => {
+    unreferenced.blobs += 1;
+    unreferenced.storedBytes += storedBytes;
   };
-  let unchecked: { readonly hash: Hash; readonly bytes: number }[] = [];
+  let unchecked: { readonly hash: Hash; readonly storedBytes: number }[] = [];
   const checkLarge = async (): Promise<void> => {
-    const found = await index.lookup(
-      unchecked.map(({ hash }) => hash),
-      { signal },
-    );
-    for (const large of unchecked) {
-      if (found.get(large.hash)?.location.blob !== large.hash) {
-        unreferenced.blobs += 1;
-        unreferenced.storedBytes += large.bytes;
-      }
-    }
+    const hashes = unchecked.map(({ hash }) => hash);
+    const found = await index.lookup(hashes, { signal });
+    unchecked.filter(({ hash }) => found.get(hash)?.location.blob !== hash).forEach(addUnreferenced);
     unchecked = [];
   };
-  const { store } = repository.data;
-  for await (const item of store.list({ prefix: CHUNKS_PREFIX, signal })) {
-    const parsed = parseChunkBlob(item);
-    if (parsed.is === 'large') {
-      const { hash, rawBytes } = parsed.location;
-      add(counts.large, item);
-      counts.large.rawBytes += rawBytes;
-      if (!referenced.has(hash)) unchecked.push({ hash, bytes: item.bytes });
-      if (unchecked.length === LOOKUP_CHUNKS) await checkLarge();
-    } else if (parsed.is === 'tar') {
-      const { hash, rawBytes } = parsed.tar;
-      add(counts.tar, item);
-      counts.tar.rawBytes += rawBytes;
-      if (!referenced.has(hash)) {
-        unreferenced.blobs += 1;
-        unreferenced.storedBytes += item.bytes;
-      }
-    } else if (parsed.is === 'thin' || parsed.is === 'legacy-thin') add(counts.thin, item);
+  for await (const blob of listChunkBlobs(repository, { signal })) {
+    for (const count of [all, counts[blob.is]]) {
+      count.blobs += 1;
+      count.storedBytes += blob.storedBytes;
+      count.rawBytes += blob.rawBytes;
+    }
+    onProgress?.(all.blobs);
+    if (blob.is === 'thin' || referenced.has(blob.hash)) continue;
+    if (blob.is === 'tar') addUnreferenced(blob);
+    else unchecked.push(blob);
+    if (unchecked.length === LOOKUP_CHUNKS) await checkLarge();
   }
   await checkLarge();
-  for await (const item of store.list({ prefix: THIN_PREFIX, signal })) {
-    if (isPackedThin(item)) add(counts.thin, item);
-  }
-  const { large, tar, thin } = counts;
-  const sum = (of: (count: ChunkBlobCount) => number) => of(large) + of(tar) + of(thin);
-  return {
-    chunks: {
-      blobs: sum(({ blobs }) => blobs),
-      storedBytes: sum(({ storedBytes }) => storedBytes),
-      rawBytes: sum(({ rawBytes }) => rawBytes),
-      ...counts,
-    },
-    unreferenced,
-  };
-}
-
-function isPackedThin({ name, metadata }: BlobItem): boolean {
-  return tarHashOfThinBlob(name) !== undefined && metadata.firn_type === 'thin';
+  return { chunks: { ...all, ...counts }, unreferenced };
 }

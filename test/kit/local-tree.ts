@@ -30,6 +30,13 @@ export async function removeFolder(folder: string): Promise<void> {
   await rm(folder, { recursive: true, force: true });
 }
 
+/** A folder with this in it, that is removed when the test ends. */
+export async function temporaryFolderOf(tree: LocalTree): Promise<string> {
+  const folder = await temporaryFolder();
+  await makeTree(folder, tree);
+  return folder;
+}
+
 interface NodeAttributes {
   readonly mode?: number | undefined;
   /** Seconds since 1970. */

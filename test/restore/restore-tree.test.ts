@@ -1,87 +1,18 @@
-import { randomBytes } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { chunkBlobName } from '../../src/chunks/chunk-blobs.ts';
 import { archiveAndPublish } from '../../src/cli/archive-and-publish.ts';
-import { FirnError } from '../../src/errors.ts';
-import type { FileEntry, FolderEntry } from '../../src/filetree/entry.ts';
-import { filetreeBlob } from '../../src/filetree/filetree-store.ts';
-import { findEntry } from '../../src/filetree/walk.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
-import type { Containers, Repository } from '../../src/repository.ts';
-import { type RestoreOptions, restoreTree } from '../../src/restore/restore-tree.ts';
+import { restoreTree } from '../../src/restore/restore-tree.ts';
 import type { Snapshot } from '../../src/snapshots/snapshot.ts';
-import type { BlobStore } from '../../src/storage/blob-store.ts';
 import { pseudoRandomBytes } from '../chunks/bytes.ts';
-import { intercept } from '../chunks/intercept.ts';
 import { describeTree, filesIn, type LocalTree, makeTree, removeFolder, temporaryFolder } from '../kit/local-tree.ts';
-import { createMemoryAccount } from '../kit/memory-blob-store.ts';
 import { archiveAll, createTestRepository, upload } from '../kit/repository.ts';
 import { anyFolder } from './arbitrary-folders.ts';
 
-/** Chunks of a few KiB, so that small test files have several. */
-const smallChunks = { method: 'fastcdc', minBytes: 2048, averageBytes: 4096, maxBytes: 16_384 } as const;
-
-async function archived(
-  tree: LocalTree,
-  options: Parameters<typeof createTestRepository>[0] = {},
-): Promise<{ repository: Repository; snapshot: Snapshot; folder: string }> {
-  const { repository } = await createTestRepository(options);
-  const folder = await temporaryFolder();
-  await makeTree(folder, tree);
-  const { snapshot } = await archiveAndPublish(repository, folder, 'test');
-  return { repository, snapshot, folder };
-}
-
-/** Restores into a new folder and collects what failed. */
-async function restored(repository: Repository, snapshot: Snapshot, options: RestoreOptions = {}, into?: string) {
-  const folder = into ?? path.join(await temporaryFolder(), 'restored');
-  const failed: Record<string, string> = {};
-  const result = await restoreTree(repository, snapshot, folder, {
-    ...options,
-    onFailed: (at, error) => {
-      failed[at] = error.code;
-    },
-  });
-  expect(result.failed).toBe(Object.keys(failed).length);
-  return { folder, failed, result, files: await filesIn(folder) };
-}
-
-async function fileAt({ filetrees }: Repository, snapshot: Snapshot, at: string): Promise<FileEntry> {
-  const { file } = await findEntry(filetrees, snapshot.root, at);
-  if (file?.type !== 'file') throw new Error(`${at} is no file`);
-  return file;
-}
-
-async function folderAt({ filetrees }: Repository, snapshot: Snapshot, at: string): Promise<FolderEntry> {
-  const { folder } = await findEntry(filetrees, snapshot.root, at);
-  if (folder === undefined) throw new Error(`${at} is no folder`);
-  return folder;
-}
-
-/** Changes one byte in the middle of a blob. */
-async function damage(store: BlobStore, name: string): Promise<void> {
-  const { body, properties } = await store.read(name);
-  const at = body.length >> 1;
-  body[at] = (body[at] ?? 0) ^ 1;
-  await store.replace(name, body, { ifMatch: properties.etag, metadata: properties.metadata });
-}
-
-/** The same repository with nothing in memory. */
-async function damagedRepository(
-  tree: LocalTree,
-  break_: (repository: Repository, snapshot: Snapshot) => Promise<void>,
-) {
-  const { repository, reopen } = await createTestRepository({ chunking: { method: 'file' } });
-  const folder = await temporaryFolder();
-  await makeTree(folder, tree);
-  const { snapshot } = await archiveAndPublish(repository, folder, 'test');
-  await break_(repository, snapshot);
-  return { repository: await reopen(), snapshot };
-}
+import { archived, restored, smallChunks } from './restoring.ts';
 
 describe('restoring a snapshot', () => {
   it.each([
@@ -309,166 +240,6 @@ describe('restoring what no file system can hold', () => {
     expect(result).toMatchObject({ files: 1, filesExpected: 3 });
   });
 });
-
-describe('restoring a damaged repository', () => {
-  const tree: LocalTree = {
-    a: 'file a',
-    folder: { type: 'folder', entries: { b: 'file b', c: 'file c' } },
-    large: { type: 'file', content: pseudoRandomBytes(1, 5_000_000) },
-  };
-
-  it('leaves out the file whose chunk is damaged, and restores the rest', async () => {
-    const { repository, snapshot } = await damagedRepository(tree, async (whole, { root }) => {
-      const { file } = await findEntry(whole.filetrees, root, 'large');
-      await damage(whole.data.store, chunkBlobName(file?.type === 'file' ? file.content : ''));
-    });
-    const { files, failed } = await restored(repository, snapshot);
-    expect(failed).toEqual({ large: 'FIRN_SEAL_BROKEN' });
-    expect(files).toEqual({ a: 'file a', 'folder/b': 'file b', 'folder/c': 'file c' });
-  });
-
-  it('leaves out the file whose chunk blob is missing, and restores the rest', async () => {
-    const { repository, snapshot } = await damagedRepository(tree, async (whole, { root }) => {
-      const { file } = await findEntry(whole.filetrees, root, 'large');
-      await whole.data.store.delete(chunkBlobName(file?.type === 'file' ? file.content : ''));
-    });
-    const { failed, result } = await restored(repository, snapshot);
-    expect(failed).toEqual({ large: 'FIRN_BLOB_MISSING' });
-    expect(result).toMatchObject({ files: 3, filesExpected: 4 });
-  });
-
-  it('leaves out the files whose part of the chunk index is damaged or gone', async () => {
-    const { repository, snapshot } = await damagedRepository(tree, async (whole, at) => {
-      const a = (await fileAt(whole, at, 'a')).content.slice(0, 2);
-      const b = (await fileAt(whole, at, 'folder/b')).content.slice(0, 2);
-      await damage(whole.state.store, `chunk-index/${a}`);
-      if (b !== a) await whole.state.store.delete(`chunk-index/${b}`);
-    });
-    const { failed } = await restored(repository, snapshot);
-    expect(failed).toMatchObject({ a: 'FIRN_SEAL_BROKEN' });
-    expect(Object.keys(failed)).toContain('folder/b');
-    expect(['FIRN_CHUNK_MISSING', 'FIRN_SEAL_BROKEN']).toContain(failed['folder/b']);
-  });
-
-  it('leaves out the folder whose filetree is damaged or missing, and restores the rest', async () => {
-    for (const break_ of [damage, (store: BlobStore, name: string) => store.delete(name).then(() => {})]) {
-      const { repository, snapshot } = await damagedRepository(tree, async (whole, at) => {
-        await break_(whole.data.store, filetreeBlob((await folderAt(whole, at, 'folder')).tree));
-      });
-      const { files, failed } = await restored(repository, snapshot);
-      expect(failed).toEqual({ folder: expect.stringMatching(/FIRN_SEAL_BROKEN|FIRN_BLOB_MISSING/) });
-      expect(Object.keys(files).sort()).toEqual(['a', 'large']);
-      // A path on the far side of the damage is told like any other, and what else was asked for is restored.
-      const part = await restored(repository, snapshot, { paths: ['folder/b', 'a'] });
-      expect(Object.keys(part.failed)).toEqual(['folder/b']);
-      expect(part.files).toEqual({ a: 'file a' });
-    }
-  });
-
-  it('tells of a damaged top folder, whose entries nobody can know', async () => {
-    const { repository, snapshot } = await damagedRepository(tree, async (whole, { root }) => {
-      await damage(whole.data.store, filetreeBlob(root));
-    });
-    const { failed, result } = await restored(repository, snapshot);
-    expect(failed).toEqual({ '': 'FIRN_SEAL_BROKEN' });
-    expect(result).toMatchObject({ files: 0, filesExpected: 4 });
-  });
-
-  it('ends at once when the storage cannot be reached', async () => {
-    const account = createMemoryAccount();
-    let unreachable = false;
-    const containers: Containers = {
-      container: (name) =>
-        intercept(account.container(name), {
-          read: async (next, ...args) => {
-            if (unreachable) throw new FirnError('FIRN_STORAGE_UNREACHABLE', { url: 'x', problem: 'y' });
-            return await next(...args);
-          },
-        }),
-    };
-    const { repository, reopen } = await createTestRepository({ containers });
-    const folder = await temporaryFolder();
-    await makeTree(folder, tree);
-    const { snapshot } = await archiveAndPublish(repository, folder, 'test');
-    const fresh = await reopen();
-    unreachable = true;
-    await expect(restored(fresh, snapshot)).rejects.toMatchObject({ code: 'FIRN_STORAGE_UNREACHABLE' });
-  });
-});
-
-describe('a filetree with names that leave the target', () => {
-  it('is refused by the reader, and nothing is written outside', async () => {
-    const { repository, reopen } = await createTestRepository();
-    const { filetrees } = repository;
-    const evil = Buffer.from('evil');
-    const { keys, data } = repository;
-    const content = keys.hash(evil);
-    const leaf = (name: string) =>
-      Buffer.from(
-        `{"format":1,"type":"leaf","entries":[{"name":${JSON.stringify(name)},"type":"file","bytes":4,"content":"${content}","chunks":["${content}"]}]}`,
-      );
-    const good = await filetrees.writeNode({ type: 'leaf', entries: [] });
-    for (const name of ['..', '../evil', '/evil', '.', 'a/b', '']) {
-      const body = leaf(name);
-      const tree = keys.hash(body);
-      await data.create('filetree', filetreeBlob(tree), body);
-      const root = await filetrees.writeNode({
-        type: 'leaf',
-        entries: [
-          { name: 'bad', type: 'folder', files: 1, folders: 0, bytes: 4, tree },
-          { name: 'good', type: 'folder', files: 0, folders: 0, bytes: 0, tree: good },
-        ],
-      });
-      const { snapshot } = await archivedRoot(repository, root);
-      const above = await temporaryFolder();
-      const { failed } = await restored(await reopen(), snapshot, {}, path.join(above, 'target'));
-      expect(failed).toEqual({ bad: 'FIRN_PATH_ESCAPES' });
-      expect(await readdir(above)).toEqual(['target']);
-      expect((await readdir(path.join(above, 'target'))).sort()).toEqual(['bad', 'good']);
-    }
-  });
-
-  it('does not write below a link that the snapshot itself holds', async () => {
-    const { repository } = await createTestRepository();
-    const outside = await temporaryFolder();
-    await upload(repository, 'test/a/b', 'in the folder');
-    await archiveAll(repository, 'test');
-    const published = (await publishSource(repository, 'test'))!.snapshot!;
-    const folder = await folderAt(repository, published, 'a');
-    const root = await repository.filetrees.writeNode({
-      type: 'leaf',
-      entries: [folder, { name: 'a', type: 'link', target: outside }],
-    });
-    const { snapshot } = await archivedRoot(repository, root);
-    const { failed, files } = await restored(repository, snapshot);
-    expect(failed).toEqual({ a: 'FIRN_TARGET_BLOCKED' });
-    expect(files).toEqual({ 'a/b': 'in the folder' });
-    expect(await readdir(outside)).toEqual([]);
-    // Into a target where the link came first, the folder replaces it.
-    const target = await temporaryFolder();
-    await symlink(outside, path.join(target, 'a'));
-    await restored(repository, snapshot, { overwrite: true }, target);
-    expect(await readdir(outside)).toEqual([]);
-    expect(await filesIn(target)).toEqual({ 'a/b': 'in the folder' });
-  });
-});
-
-/** A snapshot of this tree, for trees that no archive would write. */
-async function archivedRoot(repository: Repository, root: string): Promise<{ snapshot: Snapshot }> {
-  const snapshot = await repository.snapshots.create({
-    id: randomBytes(8).toString('hex'),
-    source: 'test',
-    time: new Date().toISOString(),
-    parent: undefined,
-    root,
-    totals: { files: 1, folders: 2, bytes: 4 },
-    changes: { added: 1, changed: 0, removed: 0 },
-    stored: { newChunks: 0, newBytes: 0, storedBytes: 0 },
-    batches: [],
-    skipped: { count: 0, paths: [] },
-  });
-  return { snapshot };
-}
 
 async function temporaryFolderOf(tree: LocalTree): Promise<string> {
   const folder = await mkdtemp(path.join(tmpdir(), 'firn-test-'));

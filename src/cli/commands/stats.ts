@@ -1,6 +1,6 @@
 /** `firn stats` */
 import { type Command, exitCodes } from '../command.ts';
-import { formatBytes, formatCount } from '../format.ts';
+import { counted, formatBytes, formatCount } from '../format.ts';
 import { collectStatistics, type Statistics } from '../statistics.ts';
 
 export const stats: Command = {
@@ -32,20 +32,20 @@ function textOf(repository: string, statistics: Statistics): string {
   const { snapshots, sources, chunks, index, unreferenced, waiting } = statistics;
   const kinds = (['large', 'tar', 'thin'] as const).map(
     (kind) =>
-      [`  ${kind}`, `${formatCount(chunks[kind].blobs)} blobs, ${formatBytes(chunks[kind].storedBytes)}`] as const,
+      [`  ${kind}`, `${counted(chunks[kind].blobs, 'blob')}, ${formatBytes(chunks[kind].storedBytes)}`] as const,
   );
   const rows: readonly (readonly [string, string])[] = [
     ['Repository', repository],
-    ['Snapshots', `${formatCount(snapshots)} of ${formatCount(sources.length)} sources`],
+    ['Snapshots', `${formatCount(snapshots)} of ${counted(sources.length, 'source')}`],
     ['Chunk blobs', `${formatCount(chunks.blobs)}, ${formatBytes(chunks.storedBytes)}`],
     ...kinds,
     ['  raw', formatBytes(chunks.rawBytes)],
-    ['Unreferenced', `${formatCount(unreferenced.blobs)} blobs, ${formatBytes(unreferenced.storedBytes)}`],
+    ['Unreferenced', `${counted(unreferenced.blobs, 'blob')}, ${formatBytes(unreferenced.storedBytes)}`],
     [
       'Chunk index',
-      `${formatCount(index.entries)} entries in ${formatCount(index.shards)} shards, ${formatBytes(index.storedBytes)}`,
+      `${counted(index.entries, 'entry', 'entries')} in ${counted(index.shards, 'shard')}, ${formatBytes(index.storedBytes)}`,
     ],
-    ['Waiting', `${formatCount(waiting.receipts)} receipts, ${formatCount(waiting.batches)} batches`],
+    ['Waiting', `${counted(waiting.receipts, 'receipt')}, ${counted(waiting.batches, 'batch', 'batches')}`],
     ['Failed batches', formatCount(waiting.failedBatches)],
   ];
   const width = Math.max(...rows.map(([name]) => name.length));

@@ -1,0 +1,231 @@
+/** The command line as users run it: a process of its own, over a storage service. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:net';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { errorCodes } from '../../src/errors.ts';
+import { azuriteConnectionString, uniqueName } from '../kit/azurite.ts';
+import { filesIn, makeTree, temporaryFolder } from '../kit/local-tree.ts';
+import { jsonLines } from './cli.ts';
+
+const launcher = fileURLToPath(new URL('../../src/cli/firn.js', import.meta.url));
+/** Nobody, in most systems. */
+const UNPRIVILEGED_ID = 65_534;
+
+interface Finished {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+interface FirnOptions {
+  readonly env?: Record<string, string>;
+  readonly cwd?: string;
+  readonly uid?: number;
+  /** Options of Node itself. */
+  readonly nodeOptions?: readonly string[];
+  /** Called once the process runs. */
+  readonly onStart?: (child: ChildProcess) => void;
+}
+
+let environment: Record<string, string>;
+
+async function firn(argv: readonly string[], options: FirnOptions = {}): Promise<Finished> {
+  const { uid, cwd, nodeOptions = [], env = {}, onStart } = options;
+  const child = spawn(process.execPath, [...nodeOptions, launcher, ...argv], {
+    env: { PATH: process.env.PATH, HOME: '/', ...environment, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    ...(cwd !== undefined && { cwd }),
+    ...(uid !== undefined && { uid, gid: uid }),
+  });
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  child.stdout.on('data', (data: Buffer) => stdout.push(data));
+  child.stderr.on('data', (data: Buffer) => stderr.push(data));
+  onStart?.(child);
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  });
+  return { code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() };
+}
+
+beforeAll(async () => {
+  environment = {
+    FIRN_STORAGE: azuriteConnectionString(),
+    FIRN_REPOSITORY: uniqueName('cli'),
+    FIRN_PASSPHRASE: 'correct horse battery staple',
+  };
+  expect(await firn(['init'])).toMatchObject({ code: 0 });
+});
+
+describe('firn', () => {
+  it('archives a folder, lists it, shows a file, compares and restores', async () => {
+    const folder = await temporaryFolder();
+    await makeTree(folder, {
+      a: { type: 'file', content: 'one', mode: 0o600, mtime: 1_000_000_000 },
+      folder: { type: 'folder', entries: { 'b\n': 'two' } },
+      link: { type: 'link', target: 'a' },
+    });
+    const archived = await firn(['archive', folder, '--source', 'docs', '--json']);
+    expect(archived).toMatchObject({ code: 0, stderr: '' });
+    const [first] = jsonLines(archived.stdout);
+    expect(first).toMatchObject({ files: 3, bytes: 6, unchanged: false, parent: null });
+    await writeFile(path.join(folder, 'a'), 'changed');
+    const [second] = jsonLines((await firn(['archive', '.', '--source', 'docs', '--json'], { cwd: folder })).stdout);
+    expect(second).toMatchObject({ parent: first?.snapshot, newChunks: 1 });
+
+    const [listed, shown, compared] = await Promise.all([
+      firn(['ls', String(first?.snapshot).slice(0, 10), '--json']),
+      firn(['cat', String(first?.snapshot), 'folder/b\n']),
+      firn(['diff', String(first?.snapshot), 'latest:docs', '--json']),
+    ]);
+    expect(jsonLines(listed.stdout).map((line) => line.path)).toEqual(['a', 'folder', 'folder/b\n', 'link']);
+    expect(shown).toEqual({ code: 0, stdout: 'two', stderr: '' });
+    expect(jsonLines(compared.stdout)).toEqual([{ path: 'a', change: 'modified', type: 'file' }]);
+
+    const out = path.join(await temporaryFolder(), 'out');
+    const restored = await firn(['restore', 'latest:docs', out]);
+    expect(restored).toMatchObject({ code: 0, stderr: '' });
+    expect(await filesIn(out)).toEqual({ a: 'changed', 'folder/b\n': 'two' });
+    const stats = await firn(['stats', '--json']);
+    expect(jsonLines(stats.stdout)).toMatchObject([{ snapshots: 2, unreferenced: { blobs: 0 } }]);
+  });
+
+  it('leaves out and names a file that it may not read, keeps the rest, and exits with 3', async (context) => {
+    const isRoot = process.getuid?.() === 0;
+    const folder = await temporaryFolder();
+    await makeTree(folder, {
+      a: 'one',
+      secret: { type: 'file', content: 'x', mode: 0o000 },
+      closed: { type: 'folder', mode: 0o000, entries: { inside: 'x' } },
+    });
+    await chmod(folder, 0o755);
+    const options = isRoot ? { uid: UNPRIVILEGED_ID } : {};
+    if (isRoot && (await firn(['--version'], options).catch(() => undefined))?.code !== 0) {
+      context.skip('nobody may not read this clone');
+    }
+    const { code, stdout, stderr } = await firn(['archive', folder, '--source', 'secrets', '--json'], options);
+    await chmod(path.join(folder, 'closed'), 0o755);
+    expect(code).toBe(3);
+    expect(jsonLines(stdout)).toMatchObject([{ files: 1, skippedCount: 2 }]);
+    expect(jsonLines(stderr)).toMatchObject([
+      { warning: 'FIRN_FILE_UNREADABLE', path: 'closed', message: expect.stringContaining('EACCES') },
+      { warning: 'FIRN_FILE_UNREADABLE', path: 'secret', message: expect.stringContaining('EACCES') },
+    ]);
+    const listed = jsonLines((await firn(['ls', 'latest:secrets', '--json'])).stdout);
+    expect(listed.map((line) => line.path)).toEqual(['a', 'closed']);
+  });
+
+  it('ends quietly when nobody reads its output any more', async () => {
+    const folder = await temporaryFolder();
+    const inside = path.join(folder, 'a folder with a name that makes every line of the listing a long one');
+    await mkdir(inside);
+    await Promise.all(
+      Array.from({ length: 1500 }, (_, i) => writeFile(path.join(inside, `${'a long name '.repeat(8)}${i}`), '')),
+    );
+    expect(await firn(['archive', folder, '--source', 'many'])).toMatchObject({ code: 0 });
+    const whole = await firn(['ls', 'latest:many']);
+    expect(whole.stdout.length).toBeGreaterThan(256 * 1024);
+    const cut = await firn(['ls', 'latest:many'], {
+      onStart: (child) => child.stdout?.once('data', () => child.stdout?.destroy()),
+    });
+    expect({ ...cut, stdout: '' }).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(cut.stdout.length).toBeLessThan(whole.stdout.length);
+  });
+
+  it('says which address it tried when the account cannot be reached', async () => {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const port = portOf(server);
+    await new Promise((resolve) => server.close(resolve));
+    const { code, stdout, stderr } = await firn(['ls', '--json'], { env: { FIRN_STORAGE: connectionTo(port) } });
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    const [error] = jsonLines(stderr);
+    expect(error).toMatchObject({ error: 'FIRN_STORAGE_UNREACHABLE' });
+    expect(error?.message).toContain(`127.0.0.1:${port}`);
+    expect(stderr).not.toContain('AccountKey');
+  });
+
+  it('wants a storage account, and one that can be understood', async () => {
+    const none = await firn(['ls'], { env: { FIRN_STORAGE: '' } });
+    expect(none).toMatchObject({ code: 2, stdout: '' });
+    expect(none.stderr).toContain('FIRN_STORAGE');
+    const wrong = await firn(['ls', '--json'], { env: { FIRN_STORAGE: 'AccountKey=secret' } });
+    expect(wrong.code).toBe(2);
+    expect(jsonLines(wrong.stderr)).toMatchObject([{ error: 'FIRN_SETTING_INVALID' }]);
+    expect(wrong.stderr).not.toContain('secret');
+  });
+
+  it.each(['SIGINT', 'SIGTERM'] as const)('stops its work at %s, with exit code 130', async (signal) => {
+    // A service that takes requests and never answers.
+    const server = createServer((socket) => socket.on('error', () => {}));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const env = { FIRN_STORAGE: connectionTo(portOf(server)) };
+    const onStart = (child: ChildProcess) => server.once('connection', () => child.kill(signal));
+    try {
+      const { code, stdout, stderr } = await firn(['ls', '--json'], { env, onStart });
+      expect({ code, stdout }).toEqual({ code: 130, stdout: '' });
+      expect(jsonLines(stderr)).toMatchObject([{ error: 'FIRN_CANCELLED' }]);
+    } finally {
+      server.close();
+    }
+  });
+
+  it('prints stacks only with FIRN_DEBUG=1', async () => {
+    const env = { FIRN_PASSPHRASE: 'wrong' };
+    const plain = await firn(['ls'], { env });
+    expect(plain).toMatchObject({ code: 1, stdout: '' });
+    expect(plain.stderr.trimEnd().split('\n')).toHaveLength(2);
+    const debug = await firn(['ls'], { env: { ...env, FIRN_DEBUG: '1' } });
+    expect(debug.stderr).toContain('repository.ts');
+  });
+});
+
+describe('the launcher', () => {
+  // What an older Node lacks.
+  const nodeOptions = ['--no-experimental-strip-types'];
+
+  it('hands over to the Node of the project, with arguments, output and exit code', async () => {
+    const version = await firn(['--version'], { nodeOptions });
+    expect(version).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/), stderr: '' });
+    const usage = await firn(['ls', '--frobnicate', '--json'], { nodeOptions });
+    expect(usage.code).toBe(2);
+    expect(jsonLines(usage.stderr)).toMatchObject([{ error: 'FIRN_USAGE' }]);
+  });
+
+  it('hands on signals, and the exit code that follows', async () => {
+    const server = createServer((socket) => socket.on('error', () => {}));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const env = { FIRN_STORAGE: connectionTo(portOf(server)) };
+    const onStart = (child: ChildProcess) => server.once('connection', () => child.kill('SIGINT'));
+    try {
+      expect(await firn(['ls'], { env, nodeOptions, onStart })).toMatchObject({ code: 130 });
+    } finally {
+      server.close();
+    }
+  });
+
+  it('says what is needed where there is no such Node', async () => {
+    const { message, advice } = errorCodes.FIRN_NODE_TOO_OLD;
+    const env = { FIRN_NODE_HANDED_OVER: '1' };
+    const plain = await firn(['ls'], { nodeOptions, env });
+    expect(plain).toMatchObject({ code: 1, stdout: '' });
+    expect(plain.stderr).toBe(`firn: ${message.replace('{version}', process.version)}\n${advice}\n`);
+    const { stderr } = await firn(['ls', '--json'], { nodeOptions, env });
+    expect(jsonLines(stderr)).toMatchObject([{ error: 'FIRN_NODE_TOO_OLD', advice }]);
+  });
+});
+
+function portOf(server: Server): number {
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('The server does not listen.');
+  return address.port;
+}
+
+/** The connection string of the run's account, at another port. */
+function connectionTo(port: number): string {
+  return azuriteConnectionString().replaceAll(/127\.0\.0\.1:\d+/g, `127.0.0.1:${port}`);
+}
