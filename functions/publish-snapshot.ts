@@ -10,11 +10,11 @@ import * as df from 'durable-functions';
 import { isFirnError, problemOf } from '../src/errors.ts';
 import { groupRoots, planPublish, type RootRange } from '../src/publish/plan.ts';
 import { type BuiltTree, buildFiletrees, commitSnapshot, flushShards } from '../src/publish/steps.ts';
-import { repositoryOf } from './shared/application.ts';
+import { appSettings, repositoryOf } from './shared/application.ts';
 import { PUBLISH_ORCHESTRATOR } from './shared/publishing.ts';
 
 const TRIES_MAX = 4;
-const RETRY_AFTER_MS = 5_000;
+const RETRY_AFTER_MS = appSettings.publishRetrySeconds * 1000;
 
 /** The plan these belong to is gone; only a new plan helps. */
 const endsPlan = ['FIRN_PUBLISH_CONFLICT', 'FIRN_RECEIPT_DAMAGED'] as const;

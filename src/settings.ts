@@ -71,6 +71,14 @@ export const numberSettings = {
     max: 1_000,
     about: 'receipts in one snapshot; memory grows with it by about 1 MiB each',
   },
+  publishRetrySeconds: {
+    env: 'FIRN_PUBLISH_RETRY_SECONDS',
+    unit: 'seconds',
+    fallback: 5,
+    min: 1,
+    max: 3_600,
+    about: 'wait before a failed step of a publish is tried again; it doubles with each try',
+  },
   flushRootsPerActivity: {
     env: 'FIRN_FLUSH_ROOTS_PER_ACTIVITY',
     unit: 'count',

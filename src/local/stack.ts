@@ -69,13 +69,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       FIRN_STORAGE: azurite.connectionString,
     };
     const created = await prepareRepository(environment);
-    const host = await spawnFunctionsHost({
-      appRoot,
-      entry: path.join(appRoot, 'functions', 'index.ts'),
-      httpPort: options.httpPort,
-      settings: { ...environment, AzureWebJobsStorage: azurite.connectionString },
-      onLog: options.onLog,
-    });
+    const host = await hostFunctions(environment, options);
     return {
       environment,
       passphraseFile,
@@ -93,6 +87,20 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     await azurite.stop();
     throw error;
   }
+}
+
+/** Hosts Firn's functions in a process of its own, on a storage that is running and prepared. */
+export async function hostFunctions(
+  environment: Readonly<Record<string, string>>,
+  { httpPort, onLog }: Pick<StackOptions, 'httpPort' | 'onLog'> = {},
+): Promise<FunctionsHostProcess> {
+  return await spawnFunctionsHost({
+    appRoot,
+    entry: path.join(appRoot, 'functions', 'index.ts'),
+    httpPort,
+    settings: { ...environment, AzureWebJobsStorage: environment.FIRN_STORAGE ?? '' },
+    onLog,
+  });
 }
 
 /** Opens the repository, or makes it when there is none; and the queues. @returns whether it was made. */

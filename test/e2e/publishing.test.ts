@@ -1,0 +1,170 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { failedBatches, sealDueBatches } from '../../src/archive/batches.ts';
+import { listReceipts } from '../../src/archive/receipt.ts';
+import { hostFunctions } from '../../src/local/stack.ts';
+import { readSourceState } from '../../src/publish/due.ts';
+import type { Snapshot } from '../../src/snapshots/snapshot.ts';
+import { contentOf } from '../kit/repository.ts';
+import { type Hosted, startHosted, until } from './hosted.ts';
+
+let hosted: Hosted;
+beforeAll(async () => {
+  hosted = await startHosted();
+});
+afterAll(async () => {
+  await hosted?.[Symbol.asyncDispose]();
+});
+
+async function snapshotsOf(source: string): Promise<Snapshot[]> {
+  return await Array.fromAsync(hosted.repository.snapshots.list({ source }));
+}
+
+/** Uploads, waits for the events, asks for a publish and waits for it. */
+async function drop(source: string, files: Record<string, string>, parent?: Snapshot): Promise<Snapshot> {
+  for (const [path, content] of Object.entries(files)) await hosted.put(`${source}/${path}`, content);
+  await hosted.recorded(source, Object.keys(files).length);
+  await hosted.publish(source);
+  return await hosted.published(source, parent);
+}
+
+/** Nothing of the source waits any more. */
+async function quiet(source: string): Promise<void> {
+  await until(`${source} is quiet`, async () => {
+    const { receiptsWritten, batchesWaiting, openRecords } = await readSourceState(hosted.repository, source);
+    return receiptsWritten.length === 0 && batchesWaiting === 0 && !openRecords ? true : undefined;
+  });
+}
+
+describe('through the hosted functions on Azurite', () => {
+  test('uploads become a snapshot, changed uploads a second one, and nothing new no third', async () => {
+    const first = await drop('tree', { a: 'one', 'd/b': 'two', 'd/née 雪': 'three' });
+    expect(await contentOf(hosted.repository, first)).toEqual({ a: 'one', 'd/b': 'two', 'd/née 雪': 'three' });
+    const second = await drop('tree', { 'd/b': 'two, changed', e: 'new' }, first);
+    expect(second).toMatchObject({ parent: first.id, changes: { added: 1, changed: 1, removed: 0 } });
+    expect(await contentOf(hosted.repository, second)).toMatchObject({ 'd/b': 'two, changed', e: 'new', a: 'one' });
+    // The same content and attributes once more: an event, a batch, a receipt, and no snapshot.
+    const { properties } = await hosted.repository.inbox.read('tree/a');
+    await hosted.put('tree/a', 'one', { mtime: properties.lastModified.toISOString() });
+    await hosted.recorded('tree', 1);
+    await hosted.publish('tree');
+    await quiet('tree');
+    expect((await snapshotsOf('tree')).map(({ id }) => id)).toEqual([first.id, second.id]);
+  }, 60_000);
+
+  test('a redelivered event and a redelivered queue message change nothing', async () => {
+    const { recordUpload } = await import('../../src/archive/batches.ts');
+    const first = await drop('again', { a: 'one' });
+    const [batch] = first.batches;
+    await hosted.queueBatch('again', batch!);
+    await recordUpload(hosted.repository, 'again/a');
+    await hosted.publish('again');
+    await quiet('again');
+    await until('the message was delivered', () =>
+      hosted.logs.some((line) => line.includes(`again/${batch}: retired`)) ? true : undefined,
+    );
+    expect((await snapshotsOf('again')).map(({ id }) => id)).toEqual([first.id]);
+  }, 60_000);
+
+  test('two sources at once each get their snapshot', async () => {
+    const [one, two] = await Promise.all([drop('one', { a: 'of one' }), drop('two', { a: 'of two' })]);
+    expect(await contentOf(hosted.repository, one)).toEqual({ a: 'of one' });
+    expect(await contentOf(hosted.repository, two)).toEqual({ a: 'of two' });
+  }, 60_000);
+
+  test('a flush that fails for a while delays the snapshot; the orchestration tries only that again', async () => {
+    const first = await drop('delayed', manyFiles('delayed', 40));
+    const release = await hosted.blockShards();
+    for (const [path, content] of Object.entries(manyFiles('more', 40))) await hosted.put(`delayed/${path}`, content);
+    await hosted.recorded('delayed', 40);
+    await hosted.publish('delayed');
+    await until('a flush failed', () =>
+      hosted.logs.find((line) => line.includes('flushShards') && line.includes('leased')),
+    );
+    expect((await snapshotsOf('delayed')).length).toBe(1);
+    await release();
+    const second = await hosted.published('delayed', first);
+    expect(second.totals.files).toBe(80);
+    expect(Object.keys(await contentOf(hosted.repository, second)).length).toBe(80);
+  }, 120_000);
+
+  test('a flush that fails for good leaves no snapshot and loses nothing; once it can be written the timer publishes', async () => {
+    const first = await drop('blocked', manyFiles('blocked', 40));
+    const release = await hosted.blockShards();
+    const before = hosted.logs.length;
+    for (const [path, content] of Object.entries(manyFiles('later', 40))) await hosted.put(`blocked/${path}`, content);
+    await hosted.recorded('blocked', 40);
+    await hosted.publish('blocked');
+    await until('the orchestration failed', () =>
+      hosted.logs.slice(before).find((line) => line.includes('publishSnapshot') && /fail/i.test(line)),
+    );
+    expect((await snapshotsOf('blocked')).length).toBe(1);
+    expect((await Array.fromAsync(listReceipts(hosted.repository.state.store, 'blocked'))).length).toBe(1);
+    await release();
+    const second = await hosted.published('blocked', first);
+    expect(Object.keys(await contentOf(hosted.repository, second)).length).toBe(80);
+    expect((await snapshotsOf('blocked')).length).toBe(2);
+  }, 120_000);
+
+  test('a batch that cannot be archived goes to the poison queue, is shown, and is archived once it can be', async () => {
+    const { repository } = hosted;
+    await hosted.put('poison/a', 'one');
+    await hosted.recorded('poison', 1);
+    const [sealed] = await sealDueBatches(repository, { source: 'poison', force: true });
+    const { store } = repository.state;
+    const partition = (await Array.fromAsync(store.list({ prefix: 'journal/poison/0' })))[0]!.name;
+    const { body } = await store.read(partition);
+    await store.delete(partition);
+    await hosted.queueBatch('poison', sealed!.batch);
+    const failed = await until('the batch is shown as failed', async () =>
+      (await Array.fromAsync(failedBatches(repository))).find(({ source }) => source === 'poison'),
+    );
+    expect(failed.batch).toBe(sealed!.batch);
+    expect(await snapshotsOf('poison')).toEqual([]);
+    await store.createAppend(partition, body);
+    await store.seal(partition);
+    await hosted.queueBatch('poison', sealed!.batch);
+    const snapshot = await hosted.published('poison', undefined);
+    expect(await contentOf(repository, snapshot)).toEqual({ a: 'one' });
+    expect((await Array.fromAsync(failedBatches(repository))).filter(({ source }) => source === 'poison')).toEqual([]);
+  }, 120_000);
+
+  test('a blob without a source, and one with an impossible name, stay in the inbox and stop nothing', async () => {
+    await hosted.put('no-source', 'x');
+    await hosted.put('.hidden/x', 'x');
+    await hosted.put('odd//name', 'x');
+    const snapshot = await drop('odd', { ok: 'y' });
+    expect(await contentOf(hosted.repository, snapshot)).toEqual({ ok: 'y' });
+    expect((await hosted.repository.inbox.properties('no-source')).bytes).toBe(1);
+  }, 60_000);
+
+  test('asking for a publish of an impossible source is answered with the code', async () => {
+    const response = await fetch(`${hosted.stack.hostUrl}/api/publish/.x`, { method: 'POST' });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ error: 'FIRN_SOURCE_NAME_INVALID' });
+  });
+
+  // The last one: it replaces the host.
+  test('a host that is killed in the middle of a publish is followed by one that finishes it', async () => {
+    const first = await drop('killed', manyFiles('killed', 40));
+    const release = await hosted.blockShards();
+    for (const [path, content] of Object.entries(manyFiles('rest', 40))) await hosted.put(`killed/${path}`, content);
+    await hosted.recorded('killed', 40);
+    const before = hosted.logs.length;
+    await hosted.publish('killed');
+    await until('the publish is under way', () =>
+      hosted.logs.slice(before).find((line) => line.includes('flushShards') && line.includes('leased')),
+    );
+    await hosted.stack.host.kill();
+    await release();
+    expect((await snapshotsOf('killed')).length).toBe(1);
+    await using _next = await hostFunctions(hosted.stack.environment, { httpPort: 0 });
+    const second = await hosted.published('killed', first);
+    expect(Object.keys(await contentOf(hosted.repository, second)).length).toBe(80);
+    expect((await snapshotsOf('killed')).length).toBe(2);
+  }, 120_000);
+});
+
+/** Files of different content, so many that most roots of the index get a chunk. */
+function manyFiles(name: string, count: number): Record<string, string> {
+  return Object.fromEntries(Array.from({ length: count }, (_, n) => [`${name}/${n}`, `${name} ${n} `.repeat(20)]));
+}
