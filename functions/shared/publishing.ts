@@ -30,6 +30,10 @@ export async function startPublish(context: InvocationContext, source: string): 
 }
 
 async function isRunning(client: df.DurableClient, instanceId: string): Promise<boolean> {
-  const status = await client.getStatus(instanceId);
-  return runningStates.includes(status.runtimeStatus);
+  try {
+    return runningStates.includes((await client.getStatus(instanceId)).runtimeStatus);
+  } catch {
+    // The library rejects when there is no such instance; why it could not be started is what counts then.
+    return false;
+  }
 }
