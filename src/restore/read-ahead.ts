@@ -12,7 +12,7 @@ export interface ReadAheadBudget {
   readonly bytesTaken: number;
 }
 
-const READ_AHEAD_BYTES_MAX = 32 * 1024 * 1024;
+const READ_AHEAD_BYTES_MAX = 16 * 1024 * 1024;
 
 export function createReadAheadBudget(bytesMax = READ_AHEAD_BYTES_MAX): ReadAheadBudget {
   let taken = 0;

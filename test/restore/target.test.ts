@@ -12,7 +12,7 @@ const attributes = { mode: 0o640, mtime: '2001-02-03T04:05:06.5Z' };
 
 describe('the folder that a restore writes into', () => {
   it.each(['../a', 'a/../../b', '/etc/passwd', 'a//b', '.', '..', '', 'a/./b', 'a\0b'])(
-    'refuses the path «%s», which leaves it',
+    'refuses the path %j, which leaves it',
     (at) => {
       expect(() => localPath('/target', at)).toThrow(expect.objectContaining({ code: 'FIRN_PATH_ESCAPES' }));
     },
