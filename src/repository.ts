@@ -6,7 +6,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import type { BatchParts } from './archive/batches.ts';
 import type { ArchiveParts } from './archive/parts.ts';
 import { type ChunkReader, createChunkReader } from './chunks/chunk-reader.ts';
-import { createChunkWriter } from './chunks/chunk-writer.ts';
+import { chunkWriterSizes, createChunkWriter } from './chunks/chunk-writer.ts';
 import { checkChunkerParameters, createChunker } from './chunks/chunker.ts';
 import { FirnError } from './errors.ts';
 import { createFiletreeStore, type FiletreeStore } from './filetree/filetree-store.ts';
@@ -185,8 +185,6 @@ function journalSettingsOf(settings: Settings): JournalSettings {
   };
 }
 
-const MiB = 1024 * 1024;
-
 function wire(
   containers: Containers,
   settings: Settings,
@@ -219,10 +217,7 @@ function wire(
         dataStore,
         keys,
         {
-          largeChunkBytesMin: 4 * MiB,
-          tarStoredBytesTarget: 32 * MiB,
-          tarRawBytesMax: 64 * MiB,
-          frameRawBytesTarget: MiB,
+          ...chunkWriterSizes,
           compressionLevel: settings.compressionLevel,
           tier: settings.chunkTier,
           thinChunks,

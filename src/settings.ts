@@ -109,7 +109,7 @@ export const numberSettings = {
     fallback: 2,
     min: 1,
     max: 32,
-    about: 'chunk blobs written at the same time; memory grows with it by about 40 MiB each',
+    about: 'chunk blobs written at the same time; memory grows with it by about 20 MiB each',
   },
   frameCacheBytesMax: {
     env: 'FIRN_FRAME_CACHE_BYTES_MAX',

@@ -3,9 +3,9 @@ import type { InvocationContext } from '@azure/functions';
 import type { BatchParts } from '../../src/archive/batches.ts';
 import { connectFromEnvironment } from '../../src/open-from-environment.ts';
 import { openInbox, openRepository, type Repository } from '../../src/repository.ts';
-import { readSettings, repositoryNames } from '../../src/settings.ts';
+import { repositoryNames } from '../../src/settings.ts';
 
-const { settings, warnings } = readSettings(process.env);
+const { settings, warnings, containers } = connectFromEnvironment(process.env);
 
 /** Read once when the app is loaded: names in bindings and schedules come from here. */
 export const appSettings = settings;
@@ -25,13 +25,13 @@ function warn(context: InvocationContext) {
 
 /** The part of the repository that needs no keys. */
 export function inboxOf(context: InvocationContext): BatchParts {
-  inbox ??= openInbox(connectFromEnvironment(process.env).containers, settings);
+  inbox ??= openInbox(containers, settings);
   return { ...inbox, onWarning: warn(context) };
 }
 
 /** The repository; a failure to open it is not remembered. */
 export async function repositoryOf(context: InvocationContext): Promise<Repository> {
-  repository ??= openRepository(connectFromEnvironment(process.env).containers, settings).catch((error) => {
+  repository ??= openRepository(containers, settings).catch((error) => {
     repository = undefined;
     throw error;
   });

@@ -18,13 +18,13 @@ import {
   pathProblem,
 } from '../filetree/entry.ts';
 import type { FiletreeStore } from '../filetree/filetree-store.ts';
+import { nanosecondsOfTime, timeOfNanoseconds } from '../filetree/time.ts';
 import { listFolder } from '../filetree/walk.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import type { ArchiveItem, OpenedItem } from './item.ts';
 
 const READ_BYTES = 1024 * 1024;
-const NANOSECONDS_PER_SECOND = 1_000_000_000n;
 
 export interface FolderScan {
   /** Files and links that are as they were. */
@@ -134,8 +134,8 @@ class FolderScanner {
   async *#folderEntry(entryPath: string, stats: BigIntStats, before: Known): AsyncGenerator<ArchiveItem> {
     if (before.file) yield { path: entryPath, op: 'remove' };
     const folder = before.file ? undefined : before.folder;
-    const attributes = attributesOf(stats);
-    if (folder?.mtime !== attributes.mtime || folder?.mode !== attributes.mode) {
+    if (folder === undefined || !hasAttributes(stats, folder)) {
+      const attributes = attributesOf(stats);
       yield { path: entryPath, op: 'put', bytes: 0, open: async () => ({ type: 'folder', attributes }) };
     }
     yield* this.folder(`${entryPath}/`, folder?.tree);
@@ -190,33 +190,25 @@ function specialKind(stats: BigIntStats): string {
   return 'a device';
 }
 
-/** Of the years that RFC 3339 can write. */
-const SECONDS_MIN = BigInt(Date.parse('0000-01-01T00:00:00Z') / 1000);
-const SECONDS_MAX = BigInt(Date.parse('9999-12-31T23:59:59Z') / 1000);
-
-/**
- * Nanoseconds since 1970 as RFC 3339 in UTC, with the decimals that are not zero; undefined for a time that RFC 3339
- * cannot write.
- */
-export function timeOfNanoseconds(nanoseconds: bigint): string | undefined {
-  let seconds = nanoseconds / NANOSECONDS_PER_SECOND;
-  let fraction = nanoseconds % NANOSECONDS_PER_SECOND;
-  if (fraction < 0n) {
-    seconds -= 1n;
-    fraction += NANOSECONDS_PER_SECOND;
-  }
-  if (seconds < SECONDS_MIN || seconds > SECONDS_MAX) return undefined;
-  const decimals = fraction === 0n ? '' : `.${String(fraction).padStart(9, '0').replace(/0+$/, '')}`;
-  return `${new Date(Number(seconds) * 1000).toISOString().slice(0, -5)}${decimals}Z`;
-}
-
 export function attributesOf(stats: BigIntStats): EntryAttributes {
   return { mtime: timeOfNanoseconds(stats.mtimeNs), mode: Number(stats.mode) & 0o7777 };
 }
 
+/** So far off may a time be that was restored: Node sets times in steps of some hundred nanoseconds. */
+const MTIME_NANOSECONDS_OFF_MAX = 1000n;
+
+function isSameTime(nanoseconds: bigint, time: string | undefined): boolean {
+  if (time === undefined) return timeOfNanoseconds(nanoseconds) === undefined;
+  const off = nanoseconds - nanosecondsOfTime(time);
+  return -MTIME_NANOSECONDS_OFF_MAX < off && off < MTIME_NANOSECONDS_OFF_MAX;
+}
+
+function hasAttributes(stats: BigIntStats, { mtime, mode }: EntryAttributes): boolean {
+  return isSameTime(stats.mtimeNs, mtime) && attributesOf(stats).mode === mode;
+}
+
 function isUnchanged(stats: BigIntStats, before: FileEntry | LinkEntry): boolean {
-  const { mtime, mode } = attributesOf(stats);
-  if (before.mtime !== mtime || before.mode !== mode) return false;
+  if (!hasAttributes(stats, before)) return false;
   return before.type === 'file'
     ? stats.isFile() && BigInt(before.bytes) === stats.size
     : stats.isSymbolicLink() && stats.size === BigInt(Buffer.byteLength(before.target));

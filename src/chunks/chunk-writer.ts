@@ -37,10 +37,13 @@ export interface ChunkWriterSettings extends ChunkBlobSettings {
   readonly uploadsInFlightMax: number;
 }
 
-/** The sizes of the design; the rest are settings of the user. */
+/**
+ * The sizes of the design; the rest are settings of the user. A tar chunk is held in memory, and one more for each upload
+ * in flight: 16 MiB keep the archiving of anything well below 400 MB.
+ */
 export const chunkWriterSizes = {
   largeChunkBytesMin: 4 * MiB,
-  tarStoredBytesTarget: 32 * MiB,
+  tarStoredBytesTarget: 16 * MiB,
   tarRawBytesMax: 64 * MiB,
   frameRawBytesTarget: FRAME_RAW_BYTES_TARGET,
 } as const;

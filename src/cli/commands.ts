@@ -10,5 +10,18 @@ import { remove } from './commands/remove.ts';
 import { restore } from './commands/restore.ts';
 import { snapshots } from './commands/snapshots.ts';
 import { stats } from './commands/stats.ts';
+import { upload } from './commands/upload.ts';
 
-export const commands: readonly Command[] = [init, archive, snapshots, ls, cat, restore, diff, publish, remove, stats];
+export const commands: readonly Command[] = [
+  init,
+  archive,
+  snapshots,
+  ls,
+  cat,
+  restore,
+  diff,
+  stats,
+  upload,
+  publish,
+  remove,
+];

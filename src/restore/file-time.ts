@@ -4,16 +4,7 @@
  * 238 ns only. What comes back is never earlier than the snapshot says and less than a step later, so every time in
  * whole microseconds comes back as that microsecond, and a time that Node set before comes back to the nanosecond. Pure.
  */
-
-const timePattern = /^(.{19})(?:\.(\d{1,9}))?Z$/;
-
-/** The time (RFC 3339 in UTC, up to nine decimals) in nanoseconds since 1970. @throws RangeError. */
-export function nanosecondsOfTime(time: string): bigint {
-  const [, whole, decimals = ''] = timePattern.exec(time) ?? [];
-  const milliseconds = Date.parse(`${whole}Z`);
-  if (Number.isNaN(milliseconds)) throw new RangeError(`«${time}» is not a time in UTC.`);
-  return BigInt(milliseconds) * 1_000_000n + BigInt(decimals.padEnd(9, '0'));
-}
+import { nanosecondsOfTime } from '../filetree/time.ts';
 
 /** Nanoseconds that a file system stores for this double of seconds: the fraction is cut towards zero. */
 function nanosecondsStored(seconds: number): bigint {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { timeOfNanoseconds } from '../../src/archive/folder-source.ts';
 import { attributesOf, normalizeTime, resolveRecords } from '../../src/archive/inbox-source.ts';
+import { timeOfNanoseconds } from '../../src/filetree/time.ts';
 import type { JournalRecord } from '../../src/journal/record.ts';
 
 const upload = (path: string, etag: string, bytes = 1): JournalRecord => ({ kind: 'upload', path, etag, bytes });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { timeOfNanoseconds } from '../../src/archive/folder-source.ts';
-import { nanosecondsOfTime, secondsForUtimes } from '../../src/restore/file-time.ts';
+import { nanosecondsOfTime, timeOfNanoseconds } from '../../src/filetree/time.ts';
+import { secondsForUtimes } from '../../src/restore/file-time.ts';
 
 /** What a file system keeps of a double of seconds. */
 function stored(seconds: string): bigint {
