@@ -1,5 +1,7 @@
+import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { failedBatches, sealDueBatches } from '../../src/archive/batches.ts';
+import { failedBatches, recordUpload, sealDueBatches } from '../../src/archive/batches.ts';
 import { listReceipts } from '../../src/archive/receipt.ts';
 import { hostFunctions } from '../../src/local/stack.ts';
 import { readSourceState } from '../../src/publish/due.ts';
@@ -52,7 +54,6 @@ describe('through the hosted functions on Azurite', () => {
   }, 60_000);
 
   test('a redelivered event and a redelivered queue message change nothing', async () => {
-    const { recordUpload } = await import('../../src/archive/batches.ts');
     const first = await drop('again', { a: 'one' });
     const [batch] = first.batches;
     await hosted.queueBatch('again', batch!);
@@ -142,6 +143,32 @@ describe('through the hosted functions on Azurite', () => {
     expect(response.status).toBe(400);
     expect(await response.json()).toMatchObject({ error: 'FIRN_SOURCE_NAME_INVALID' });
   });
+
+  test.runIf(process.platform === 'linux')(
+    'a blob of more bytes than the host ever holds goes through by reference only (Linux: reads /proc)',
+    async () => {
+      const bytes = 768 * 1024 ** 2;
+      const piece = randomBytes(1024 ** 2);
+      // Different in every mebibyte, so that nothing of it is deduplicated away.
+      async function* content() {
+        for (let n = 0; n * piece.length < bytes; n += 1) {
+          piece.writeUInt32LE(n, 0);
+          piece.writeUInt32LE(n, 512 * 1024);
+          yield Buffer.from(piece);
+        }
+      }
+      await hosted.repository.inbox.createFromStream('large/blob', content());
+      await hosted.recorded('large', 1);
+      await hosted.publish('large');
+      const snapshot = await hosted.published('large', undefined);
+      expect(snapshot.totals).toMatchObject({ files: 1, bytes });
+      const status = await readFile(`/proc/${hosted.stack.host.pid}/status`, 'utf8');
+      const peakBytes = Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) * 1024;
+      process.stdout.write(`peak memory of the host: ${peakBytes} bytes for a blob of ${bytes}\n`);
+      expect(peakBytes).toBeLessThan(bytes);
+    },
+    120_000,
+  );
 
   // The last one: it replaces the host.
   test('a host that is killed in the middle of a publish is followed by one that finishes it', async () => {
