@@ -2,10 +2,10 @@
 import type { InvocationContext } from '@azure/functions';
 import type { BatchParts } from '../../src/archive/batches.ts';
 import { connectFromEnvironment } from '../../src/open-from-environment.ts';
-import { openInbox, openRepository, type Repository } from '../../src/repository.ts';
-import { repositoryNames } from '../../src/settings.ts';
+import { type Containers, openInbox, openRepository, type Repository } from '../../src/repository.ts';
+import { readSettings, repositoryNames } from '../../src/settings.ts';
 
-const { settings, warnings, containers } = connectFromEnvironment(process.env);
+const { settings, warnings } = readSettings(process.env);
 
 /** Read once when the app is loaded: names in bindings and schedules come from here. */
 export const appSettings = settings;
@@ -14,8 +14,15 @@ export const appNames = repositoryNames(settings.repository);
 export const CONNECTION = 'FIRN_STORAGE';
 
 let warned = false;
+let containers: Containers | undefined;
 let inbox: BatchParts | undefined;
 let repository: Promise<Repository> | undefined;
+
+/** Connected at the first use: loading the app must not depend on the storage. */
+function containersOf(): Containers {
+  containers ??= connectFromEnvironment(process.env).containers;
+  return containers;
+}
 
 function warn(context: InvocationContext) {
   if (!warned) for (const warning of warnings) context.warn(warning);
@@ -25,13 +32,13 @@ function warn(context: InvocationContext) {
 
 /** The part of the repository that needs no keys. */
 export function inboxOf(context: InvocationContext): BatchParts {
-  inbox ??= openInbox(containers, settings);
+  inbox ??= openInbox(containersOf(), settings);
   return { ...inbox, onWarning: warn(context) };
 }
 
 /** The repository; a failure to open it is not remembered. */
 export async function repositoryOf(context: InvocationContext): Promise<Repository> {
-  repository ??= openRepository(containers, settings).catch((error) => {
+  repository ??= openRepository(containersOf(), settings).catch((error) => {
     repository = undefined;
     throw error;
   });
