@@ -117,6 +117,20 @@ describe('firn archive', () => {
     }
   });
 
+  it('leaves out and names devices, which it never reads', async (context) => {
+    const { cli } = await createCli();
+    const folder = await temporaryFolderOf({ a: 'one' });
+    try {
+      execFileSync('mknod', [path.join(folder, 'zero'), 'c', '1', '5'], { stdio: 'ignore' });
+    } catch {
+      context.skip('only an administrator can make a device');
+    }
+    const { code, json, errors } = await cli('archive', folder, '--source', 'docs', '--json');
+    expect(code).toBe(3);
+    expect(errors).toMatchObject([{ warning: 'FIRN_FILE_SPECIAL', path: 'zero' }]);
+    expect(json).toMatchObject([{ files: 1, bytes: 3, skippedCount: 1 }]);
+  });
+
   it('leaves out and names a file that changes each time it is read, keeps its earlier version, and exits with 3', async () => {
     const folder = await temporaryFolderOf({
       a: 'one',

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { publishSource } from '../../src/publish/publish-source.ts';
 import { pseudoRandomBytes } from '../chunks/bytes.ts';
 import { temporaryFolderOf } from '../kit/local-tree.ts';
 import { archiveAll, upload } from '../kit/repository.ts';
@@ -129,5 +130,24 @@ describe('firn stats', () => {
     expect(orphaned).toMatchObject({ unreferenced: { blobs: 1 }, waiting: { receipts: 0, batches: 1 } });
     expect(Object(orphaned?.unreferenced).storedBytes).toBeGreaterThan(4_500_000);
     expect((await cli('stats')).stdout).toMatch(/^Unreferenced +1 blob, 4\.29 MiB$/m);
+  });
+
+  it('shows as unreferenced what two batches with the same content stored at the same moment', async () => {
+    const { cli, repository } = await createCli();
+    const content = pseudoRandomBytes(1, 10_000);
+    await upload(repository, 'one/a', content);
+    await upload(repository, 'two/a', content);
+    await upload(repository, 'two/b', 'and another');
+    // Both look for the chunk before either has stored it.
+    await Promise.all(['one', 'two'].map((source) => archiveAll(repository, source)));
+    expect((await cli('stats', '--json')).json).toMatchObject([
+      { chunks: { tar: { blobs: 2 } }, unreferenced: { blobs: 0 }, waiting: { receipts: 2 } },
+    ]);
+    await publishSource(repository, 'two');
+    await publishSource(repository, 'one');
+    const [stats] = (await cli('stats', '--json')).json;
+    expect(stats).toMatchObject({ snapshots: 2, index: { entries: 2 }, unreferenced: { blobs: 1 } });
+    expect(Object(stats?.unreferenced).storedBytes).toBeGreaterThan(10_000);
+    expect((await cli('cat', 'latest:one', 'a')).stdoutBytes.equals(content)).toBe(true);
   });
 });

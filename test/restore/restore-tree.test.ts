@@ -71,6 +71,19 @@ describe('restoring a snapshot', () => {
     }
   });
 
+  it('keeps names apart that differ only in case or in Unicode normalization, from a folder and from the inbox', async () => {
+    const names = ['a', 'A', 'n\u00e9e', 'ne\u0301e', 'NE\u0301E', '\u212b', '\u00c5', '\ufb01', 'fi'];
+    const tree = Object.fromEntries(names.map((name, at) => [name, `content ${at}`]));
+    const { repository, snapshot } = await archived(tree);
+    expect((await restored(repository, snapshot)).files).toEqual(tree);
+    for (const [name, content] of Object.entries(tree)) await upload(repository, `inbox/${name}/${name}`, content);
+    await archiveAll(repository, 'inbox');
+    const published = await publishSource(repository, 'inbox');
+    expect((await restored(repository, published!.snapshot!)).files).toEqual(
+      Object.fromEntries(Object.entries(tree).map(([name, content]) => [`${name}/${name}`, content])),
+    );
+  });
+
   it('tells its progress up to the whole', async () => {
     const { repository, snapshot } = await archived({ a: 'one', b: 'three', c: { type: 'link', target: 'a' } });
     const told: number[] = [];
