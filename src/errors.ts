@@ -229,8 +229,12 @@ const table = {
     advice: 'Stop the program that uses it, or choose another port with {setting}.',
   },
   FIRN_LOCAL_STACK_FAILED: {
-    message: 'The local stack did not start: {problem}.',
-    advice: 'Read the lines above; `.firn/` holds its data and logs.',
+    message: 'The local stack failed: {problem}.',
+    advice: 'Read the lines above and the log (`host.log` in the data folder, `.firn/`), then start it again.',
+  },
+  FIRN_LOCAL_FOLDER_IN_USE: {
+    message: 'The data folder {path} is in use by a local stack that runs.',
+    advice: 'Use that one, or stop it first, or choose another folder with {setting}.',
   },
   FIRN_FUNCTION_INVALID: {
     message: 'The function {function} cannot be hosted: {problem}.',

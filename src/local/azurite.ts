@@ -13,11 +13,13 @@ import { mkdir } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { FirnError } from '../errors.ts';
+import { FOLDER_IN_USE_LINE } from './folder-lock.ts';
 
 export const AZURITE_BLOB_PORT = 10_000;
 export const AZURITE_QUEUE_PORT = 10_001;
-/** The settings that choose other ports, for messages. */
+/** The settings that choose other ports and another folder, for messages. */
 export const azuritePortSettings = { blob: 'FIRN_LOCAL_BLOB_PORT', queue: 'FIRN_LOCAL_QUEUE_PORT' } as const;
+export const FOLDER_SETTING = 'FIRN_LOCAL_FOLDER';
 
 const START_MS_MAX = 60_000;
 /** Azurite gives requests under way this long; then it is killed. */
@@ -51,7 +53,10 @@ export interface Azurite {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Fails with FIRN_PORT_IN_USE or FIRN_LOCAL_STACK_FAILED; then nothing is left running. */
+/**
+ * Fails with FIRN_PORT_IN_USE, FIRN_LOCAL_FOLDER_IN_USE (one Azurite to a data folder) or FIRN_LOCAL_STACK_FAILED; then
+ * nothing is left running.
+ */
 export async function startAzurite(options: AzuriteOptions = {}): Promise<Azurite> {
   const wanted = {
     blob: options.blobPort ?? AZURITE_BLOB_PORT,
@@ -82,7 +87,7 @@ export async function startAzurite(options: AzuriteOptions = {}): Promise<Azurit
 
   let ports: { blob: number; queue: number };
   try {
-    ports = await listening(child, exited, wanted);
+    ports = await listening(child, exited, wanted, options.dataFolder);
   } catch (error) {
     child.kill('SIGKILL');
     await exited;
@@ -137,6 +142,7 @@ async function listening(
   child: ChildProcess,
   exited: Promise<void>,
   wanted: { blob: number; queue: number },
+  dataFolder: string | undefined,
 ): Promise<{ blob: number; queue: number }> {
   const found: { blob?: number; queue?: number } = {};
   const lines: string[] = [];
@@ -162,13 +168,18 @@ async function listening(
   }
   exited
     .then(() => Promise.all(outputEnded))
-    .then(() => ready.reject(portInUse(lines, wanted) ?? endedEarly(lines)))
+    .then(() => ready.reject(folderInUse(lines, dataFolder) ?? portInUse(lines, wanted) ?? endedEarly(lines)))
     .catch(ready.reject);
   try {
     return await ready.promise;
   } finally {
     clearTimeout(timer);
   }
+}
+
+function folderInUse(lines: readonly string[], dataFolder: string | undefined): FirnError | undefined {
+  if (dataFolder === undefined || !lines.includes(FOLDER_IN_USE_LINE)) return undefined;
+  return new FirnError('FIRN_LOCAL_FOLDER_IN_USE', { path: dataFolder, setting: FOLDER_SETTING });
 }
 
 function portInUse(lines: readonly string[], wanted: { blob: number; queue: number }): FirnError | undefined {

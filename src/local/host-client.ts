@@ -15,6 +15,8 @@ import type { HostLogEntry } from './log.ts';
 const START_MS_MAX = 60_000;
 
 export interface SpawnHostOptions extends Omit<HostOptions, 'log' | 'abortSignal'> {
+  /** The environment of the process, below its settings; that of this one where undefined. */
+  readonly environment?: NodeJS.ProcessEnv | undefined;
   /** Every entry as a line: level, function, message; and what the app prints. */
   readonly onLog?: ((line: string) => void) | undefined;
   /** Every entry as it is. */
@@ -38,9 +40,10 @@ export interface FunctionsHostProcess {
 
 /** Fails as `startFunctionsHost` does; then nothing is left running. */
 export async function spawnFunctionsHost(options: SpawnHostOptions): Promise<FunctionsHostProcess> {
-  const { onLog, onLogEntry, ...hostOptions } = options;
+  const { onLog, onLogEntry, environment = process.env, ...hostOptions } = options;
   const child = fork(fileURLToPath(new URL('./host-process.ts', import.meta.url)), [], {
     cwd: options.appRoot,
+    env: environment,
     detached: true,
     execArgv: [],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],

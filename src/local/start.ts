@@ -1,52 +1,64 @@
 /**
- * `npm start`: the local stack, staying up. Data lies in `.firn/` below the project and survives restarts; what was under
- * way when it stopped goes on when it is started again. Ctrl-C lets running functions end and stops everything.
+ * `npm start`: the local stack, staying up. Its data lies in one folder (`.firn/` below the project, or FIRN_LOCAL_FOLDER)
+ * and survives restarts; what was under way when it stopped goes on when it is started again.
+ *
+ * Ctrl-C lets running functions end and stops everything; a second one does not wait for them. Exit codes: 0 stopped as
+ * asked; 1 failed; 2 a setting is wrong; 130 stopped without waiting.
  */
-import { appendFile, mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { FirnError, isFirnError, problemOf } from '../errors.ts';
-import { appRoot, startStack } from './stack.ts';
-
-const folder = path.join(appRoot, '.firn');
-const logFile = path.join(folder, 'host.log');
-
-function portOf(name: string, fallback: number): number {
-  const text = process.env[name];
-  if (text === undefined || text === '') return fallback;
-  const port = Number(text);
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
-    throw new FirnError('FIRN_SETTING_INVALID', { name, problem: `«${text}» is no port` });
-  }
-  return port;
-}
-
-/** Lines in order, without waiting for each. */
-function logTo(file: string): (line: string) => void {
-  let last: Promise<void> = Promise.resolve();
-  return (line) => {
-    last = last.then(() => appendFile(file, `${line}\n`));
-  };
-}
+import { readSettings } from '../settings.ts';
+import { logFile } from './log-file.ts';
+import { appRoot, type Stack, startStack } from './stack.ts';
+import { readStartOptions } from './start-options.ts';
+import { aborted, listenForStop, type StopSignals } from './stop-signals.ts';
+import { welcome } from './welcome.ts';
 
 async function main(): Promise<number> {
-  const stopRequested = new Promise<void>((resolve) => {
-    for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => resolve());
-  });
-  await mkdir(folder, { recursive: true });
-  const stack = await startStack({
-    folder,
-    environment: process.env,
-    blobPort: portOf('FIRN_LOCAL_BLOB_PORT', 10_000),
-    queuePort: portOf('FIRN_LOCAL_QUEUE_PORT', 10_001),
-    httpPort: portOf('FIRN_HTTP_PORT', 7071),
-    onLog: logTo(logFile),
-  });
-  say(welcome(stack.hostUrl, stack.created, stack.passphraseFile));
+  const signals = listenForStop(new FirnError('FIRN_CANCELLED'));
+  const options = readStartOptions(process.env, appRoot);
+  const { settings, warnings } = readSettings(process.env);
+  for (const warning of warnings) complain(`warning: ${warning}`);
+
+  const logPath = path.join(options.folder, 'host.log');
+  const log = logFile(logPath, (error) => complain(`warning: the log cannot be written: ${error.message}`));
+  let stack: Stack;
   try {
-    await Promise.race([stopRequested, stack.failed]);
-    say('\nStopping…');
+    say('Starting Azurite and the functions…');
+    stack = await startStack({
+      ...options,
+      environment: process.env,
+      onLog: (line) => log.line(line),
+      signal: signals.stop,
+    });
+  } catch (error) {
+    await log.close();
+    if (signals.stop.aborted && isFirnError(error, 'FIRN_CANCELLED')) return 0;
+    throw error;
+  }
+  const { repository } = settings;
+  say(welcome({ ...stack, cwd: process.cwd(), folder: options.folder, logFile: logPath, repository }));
+  try {
+    return await stayUp(stack, signals);
   } finally {
-    await stack.stop();
+    await log.close();
+  }
+}
+
+async function stayUp(stack: Stack, { stop, stopAtOnce }: StopSignals): Promise<number> {
+  try {
+    await Promise.race([aborted(stop), stack.failed]);
+  } catch (error) {
+    await stack.kill();
+    throw error;
+  }
+  say('\nStopping: running functions may end (Ctrl-C again does not wait for them).');
+  const atOnce = aborted(stopAtOnce).then(() => stack.kill());
+  await Promise.race([stack.stop(), atOnce]);
+  if (stopAtOnce.aborted) {
+    await atOnce;
+    say('Stopped without waiting. `npm start` takes up what was under way.');
+    return 130;
   }
   say('Stopped. `npm start` goes on where this left off.');
   return 0;
@@ -56,27 +68,17 @@ function say(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-function welcome(hostUrl: string, created: boolean, passphraseFile: string): string {
-  const file = path.relative(process.cwd(), passphraseFile);
-  return `Firn is running: Azurite and the functions, with ${created ? 'a new' : 'the'} encrypted repository in .firn/.
-The log is .firn/host.log; Ctrl-C stops everything.
-
-In another terminal, in this folder:
-
-  export FIRN_STORAGE=UseDevelopmentStorage=true
-  export FIRN_PASSPHRASE=$(cat ${file})
-
-  npx firn upload <folder> --source photos          drop a folder into the inbox
-  curl -X POST ${hostUrl}/api/publish/photos     publish now (else after about a minute)
-  npx firn snapshots                                list what was published
-  npx firn ls latest:photos                         list a snapshot
-  npx firn restore latest:photos <empty folder>     bring it back`;
+function complain(text: string): void {
+  process.stderr.write(`${text}\n`);
 }
 
+// Whoever read the output may be gone; the stack is to be stopped in order all the same.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 try {
   process.exitCode = await main();
 } catch (error) {
   const failure = isFirnError(error) ? error : new FirnError('FIRN_INTERNAL', { problem: problemOf(error) });
-  process.stderr.write(`firn: ${failure.message}\n${failure.advice}\n`);
+  complain(`firn: ${failure.message}\n${failure.advice}`);
+  if (process.env.FIRN_DEBUG) complain(error instanceof Error ? (error.stack ?? '') : '');
   process.exitCode = failure.usage ? 2 : 1;
 }

@@ -1,0 +1,50 @@
+/**
+ * SIGINT, SIGTERM and SIGHUP as two requests: the first one asks to stop, a later one to stop at once.
+ *
+ * Ctrl-C in a terminal reaches a program that npm runs twice within moments, from the terminal and handed on by npm. So a
+ * signal that follows the first within half a second says nothing new, and never ends the process by itself.
+ *
+ * A signal to npm alone may end npm and its shell and never arrive here. Then the process has lost its parent, which counts
+ * as a request too. Started by anything else, it may well outlive its parent.
+ */
+const REPEATED_MS_MAX = 500;
+const PARENT_LOOK_MS = 500;
+
+export interface StopSignals {
+  /** Aborts at the first signal. */
+  readonly stop: AbortSignal;
+  /** Aborts at one that follows later. */
+  readonly stopAtOnce: AbortSignal;
+}
+
+/** Takes these signals for the rest of the process. `reason` is what the signals abort with. */
+export function listenForStop(reason: Error): StopSignals {
+  const stop = new AbortController();
+  const stopAtOnce = new AbortController();
+  let firstAt: number | undefined;
+  const heard = (): void => {
+    const now = performance.now();
+    firstAt ??= now;
+    stop.abort(reason);
+    if (now - firstAt > REPEATED_MS_MAX) stopAtOnce.abort(reason);
+  };
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, heard);
+  if (process.env.npm_lifecycle_event !== undefined) whenOrphaned(heard);
+  return { stop: stop.signal, stopAtOnce: stopAtOnce.signal };
+}
+
+function whenOrphaned(then: () => void): void {
+  const parent = process.ppid;
+  const timer = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(timer);
+    then();
+  }, PARENT_LOOK_MS);
+  timer.unref();
+}
+
+/** Resolves when the signal aborts. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+}
