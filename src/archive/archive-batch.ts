@@ -7,7 +7,7 @@ import type { JournalRecord } from '../journal/record.ts';
 import { type ArchiveOptions, runArchive } from './archive-run.ts';
 import { inboxItems, resolveRecords } from './inbox-source.ts';
 import type { ArchiveParts } from './parts.ts';
-import { deleteReceipt, findReceipt, type Receipt } from './receipt.ts';
+import { deleteReceipt, findUsableReceipt, type Receipt } from './receipt.ts';
 
 /** What a queue message carries: a reference, whatever the size of the batch. */
 export interface BatchReference {
@@ -27,7 +27,7 @@ export async function archiveBatch(
   { source, batch }: BatchReference,
   options: ArchiveOptions = {},
 ): Promise<BatchOutcome> {
-  const earlier = await usableReceipt(parts, source, batch, options);
+  const earlier = await findUsableReceipt(parts, source, batch, options);
   if (earlier !== undefined) return { outcome: 'repeated', receipt: earlier };
   const records = await readBatch(parts, source, batch, options);
   if (records === undefined) return { outcome: 'retired' };
@@ -39,23 +39,6 @@ export async function archiveBatch(
   // Another attempt was faster by so much that its receipt is published: this one must not be applied on top.
   await deleteReceipt(parts.state, source, batch, options);
   return { outcome: 'retired' };
-}
-
-/** A damaged receipt counts as none: it is replaced by this attempt's. */
-async function usableReceipt(
-  parts: ArchiveParts,
-  source: string,
-  batch: string,
-  options: ArchiveOptions,
-): Promise<Receipt | undefined> {
-  try {
-    return await findReceipt(parts.state, source, batch, options);
-  } catch (error) {
-    if (!isFirnError(error, 'FIRN_RECEIPT_DAMAGED')) throw error;
-    parts.onWarning(error);
-    await deleteReceipt(parts.state, source, batch, options);
-    return undefined;
-  }
 }
 
 async function readBatch(

@@ -177,6 +177,23 @@ export async function findReceipt(
   });
 }
 
+/** The same where a damaged receipt is taken out of the way: its batch is still in the journal and is archived again. */
+export async function findUsableReceipt(
+  { state, onWarning }: { readonly state: SealedBlobs; readonly onWarning: (error: FirnError) => void },
+  source: string,
+  batch: string,
+  options?: CallOptions,
+): Promise<Receipt | undefined> {
+  try {
+    return await findReceipt(state, source, batch, options);
+  } catch (error) {
+    if (!isFirnError(error, 'FIRN_RECEIPT_DAMAGED')) throw error;
+    onWarning(error);
+    await deleteReceipt(state, source, batch, options);
+    return undefined;
+  }
+}
+
 function parseReceipt(name: string, body: Buffer): Receipt {
   const { format: _, ...value } = parseJsonBlob(name, body, RECEIPT_FORMAT);
   const { source, batch, run, time, kind, base, totals, skipped } = value as Partial<Receipt> & {

@@ -6,7 +6,14 @@
  * snapshot, and a source never has two snapshots with one parent, with or without a lock.
  */
 import { randomBytes } from 'node:crypto';
-import { deleteReceipt, findReceipt, listReceipts, RECEIPT_PREFIX, type Receipt } from '../archive/receipt.ts';
+import {
+  deleteReceipt,
+  findReceipt,
+  findUsableReceipt,
+  listReceipts,
+  RECEIPT_PREFIX,
+  type Receipt,
+} from '../archive/receipt.ts';
 import { FirnError, isFirnError } from '../errors.ts';
 import { parseJsonBlob } from '../sealing/json-blob.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
@@ -158,7 +165,7 @@ export async function planPublish(
 
   const receipts: Receipt[] = [];
   for await (const { batch } of listReceipts(state.store, source, options)) {
-    const receipt = await readableReceipt(parts, source, batch, options);
+    const receipt = await findUsableReceipt(parts, source, batch, options);
     if (receipt) receipts.push(receipt);
   }
   // After the receipts: a batch that is archived just now is then in both, or in neither.
@@ -174,23 +181,6 @@ export async function planPublish(
   };
   const created = await state.create('plan', name, encodePlan(plan), options);
   return created === undefined ? await planPublish(parts, source, options) : { name, plan };
-}
-
-/** A damaged receipt is discarded: its batch is still in the journal and is archived again. */
-async function readableReceipt(
-  parts: PublishParts,
-  source: string,
-  batch: string,
-  options?: CallOptions,
-): Promise<Receipt | undefined> {
-  try {
-    return await findReceipt(parts.state, source, batch, options);
-  } catch (error) {
-    if (!isFirnError(error, 'FIRN_RECEIPT_DAMAGED')) throw error;
-    parts.onWarning(error);
-    await deleteReceipt(parts.state, source, batch, options);
-    return undefined;
-  }
 }
 
 /**
