@@ -80,24 +80,28 @@ export async function publishNow(hostUrl: string, source: string, signal?: Abort
   }
 }
 
-/** Waits until nothing of the source waits any more and its head has moved on from `parent`. */
+/**
+ * Waits until nothing of the source waits any more and its head has moved on from `parent`. It looks twice, since a batch
+ * may turn into a receipt between the looks at the one and at the other.
+ */
 export async function waitForSnapshot(
   repository: Repository,
   source: string,
   parent: Snapshot | undefined,
   options: Watching<string>,
 ): Promise<Snapshot> {
+  let quietBefore = false;
   return await watch(
     'publishing',
     async () => {
-      const state = await readSourceState(repository, source);
-      const waiting = state.batchesWaiting + state.receiptsWritten.length;
-      if (waiting === 0 && !state.openRecords) {
+      const { batchesWaiting, receiptsWritten, openRecords } = await readSourceState(repository, source);
+      const quiet = batchesWaiting === 0 && receiptsWritten.length === 0 && !openRecords;
+      if (quiet && quietBefore) {
         const head = await repository.snapshots.readHead(source);
         if (head && head.snapshot.id !== parent?.id) return { progress: 'published', done: head.snapshot };
       }
-      const progress = `${state.batchesWaiting} to archive, ${state.receiptsWritten.length} to publish`;
-      return { progress };
+      quietBefore = quiet;
+      return { progress: `${batchesWaiting} to archive, ${receiptsWritten.length} to publish` };
     },
     options,
   );
