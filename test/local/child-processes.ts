@@ -50,7 +50,7 @@ export function start(command: string, args: readonly string[], options: RunOpti
     child.once('close', (code, signal) => resolve(code ?? signal));
   });
   onTestFinished(() => {
-    for (const each of [...descendants(pid), pid]) if (isAlive(each)) process.kill(each, 'SIGKILL');
+    for (const each of [...descendantsIn(processes(), pid), pid]) if (isAlive(each)) process.kill(each, 'SIGKILL');
   });
   return {
     child,
@@ -84,16 +84,34 @@ function processes(): ProcessRow[] {
   });
 }
 
-/** What a process has started, and what those have. */
-export function descendants(pid: number, table = processes()): number[] {
+/** What a process has started, and what those have; it is gone when the test ends, also when it lost its parent. */
+export function descendants(pid: number): number[] {
+  const found = descendantsIn(processes(), pid);
+  for (const each of found) remember(each);
+  return found;
+}
+
+/** Processes that tests have seen and that are to be gone when they end. */
+const remembered = new Set<number>();
+
+function remember(pid: number): void {
+  if (remembered.has(pid)) return;
+  remembered.add(pid);
+  onTestFinished(() => {
+    remembered.delete(pid);
+    if (isAlive(pid)) process.kill(pid, 'SIGKILL');
+  });
+}
+
+function descendantsIn(table: readonly ProcessRow[], pid: number): number[] {
   const children = table.filter(({ parent }) => parent === pid);
-  return children.flatMap((child) => [child.pid, ...descendants(child.pid, table)]);
+  return children.flatMap((child) => [child.pid, ...descendantsIn(table, child.pid)]);
 }
 
 /** The one process below `pid` whose command line has this in it. */
 export function descendantRunning(pid: number, what: string): number {
   const table = processes();
-  const below = new Set(descendants(pid, table));
+  const below = new Set(descendantsIn(table, pid));
   const found = table.filter((row) => below.has(row.pid) && row.command.includes(what));
   if (found[0] === undefined || found.length > 1) throw new Error(`${found.length} processes run ${what}`);
   return found[0].pid;
