@@ -47,7 +47,8 @@ async function main(signal: AbortSignal): Promise<number> {
     return 0;
   }
   await checkFolder(folder);
-  await output.line(`Firn demo: ${printable(path.relative(appRoot, folder) || folder)}\n`);
+  const named = folder.startsWith(appRoot) ? path.relative(appRoot, folder) : folder;
+  await output.line(`Firn demo: ${printable(named)}\n`);
   const startedAt = performance.now();
   const { whole, skipped } = await inTemporaryFolder((work) => demo(folder, work, signal));
   const seconds = formatSeconds((performance.now() - startedAt) / 1000);
