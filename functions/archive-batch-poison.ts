@@ -1,5 +1,5 @@
 import { app } from '@azure/functions';
-import type { BatchReference } from '../src/archive/archive-batch.ts';
+import type { BatchReference } from '../src/archive/batches.ts';
 import { markBatchFailed } from '../src/archive/batches.ts';
 import { appNames, CONNECTION, inboxOf } from './shared/application.ts';
 

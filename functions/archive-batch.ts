@@ -1,21 +1,25 @@
 import { app } from '@azure/functions';
 import * as df from 'durable-functions';
-import { archiveBatch, type BatchReference } from '../src/archive/archive-batch.ts';
+import { archiveBatch } from '../src/archive/archive-batch.ts';
+import type { BatchReference } from '../src/archive/batches.ts';
 import { clearBatchFailure } from '../src/archive/batches.ts';
 import { isSourceDue } from '../src/publish/due.ts';
 import { appNames, CONNECTION, repositoryOf } from './shared/application.ts';
+import { batchQueue } from './shared/outputs.ts';
 import { startPublish } from './shared/publishing.ts';
 
 app.storageQueue('archiveBatch', {
   queueName: appNames.batchQueue,
   connection: CONNECTION,
   extraInputs: [df.input.durableClient()],
+  extraOutputs: [batchQueue],
   handler: async (message, context) => {
     const reference = message as BatchReference;
     const repository = await repositoryOf(context);
-    const { outcome } = await archiveBatch(repository, reference);
+    const archived = await archiveBatch(repository, reference);
+    if (archived.outcome === 'archived') context.extraOutputs.set(batchQueue, archived.sealed);
     await clearBatchFailure(repository, reference);
-    context.info(`batch ${reference.source}/${reference.batch}: ${outcome}`);
+    context.info(`batch ${reference.source}/${reference.batch}: ${archived.outcome}`);
     if (await isSourceDue(repository, reference.source)) await startPublish(context, reference.source);
   },
 });

@@ -8,7 +8,7 @@
 import type { OrchestrationContext } from 'durable-functions';
 import * as df from 'durable-functions';
 import { isFirnError, problemOf } from '../src/errors.ts';
-import { groupRoots, planPublish, type RootRange } from '../src/publish/plan.ts';
+import { groupRoots, type PlanReference, planPublish, type RootRange } from '../src/publish/plan.ts';
 import { type BuiltTree, buildFiletrees, commitSnapshot, flushShards } from '../src/publish/steps.ts';
 import { appSettings, repositoryOf } from './shared/application.ts';
 import { PUBLISH_ORCHESTRATOR } from './shared/publishing.ts';
@@ -23,16 +23,16 @@ const endsPlan = ['FIRN_PUBLISH_CONFLICT', 'FIRN_RECEIPT_DAMAGED'] as const;
 type Answer<T> = { ok: true; value: T } | { ok: false; code: string; reason: string; retryable: boolean };
 
 interface PlannedPublish {
-  readonly plan: string;
+  readonly plan: PlanReference;
   readonly groups: readonly RootRange[];
 }
 
 interface FlushInput extends RootRange {
-  readonly plan: string;
+  readonly plan: PlanReference;
 }
 
 interface CommitInput {
-  readonly plan: string;
+  readonly plan: PlanReference;
   readonly tree: BuiltTree;
 }
 
@@ -54,8 +54,8 @@ function answering<I, T>(
 df.app.activity('planPublish', {
   handler: answering(async (source: string, context): Promise<PlannedPublish | null> => {
     const repository = await repositoryOf(context);
-    const planned = await planPublish(repository, source);
-    return planned ? { plan: planned.name, groups: groupRoots(repository.settings.flushRootsPerActivity) } : null;
+    const plan = await planPublish(repository, source);
+    return plan ? { plan, groups: groupRoots(repository.settings.flushRootsPerActivity) } : null;
   }),
 });
 
@@ -66,7 +66,9 @@ df.app.activity('flushShards', {
 });
 
 df.app.activity('buildFiletrees', {
-  handler: answering(async ({ plan }: { plan: string }, context) => buildFiletrees(await repositoryOf(context), plan)),
+  handler: answering(async ({ plan }: { plan: PlanReference }, context) =>
+    buildFiletrees(await repositoryOf(context), plan),
+  ),
 });
 
 df.app.activity('commitSnapshot', {

@@ -8,7 +8,7 @@ import type { ArchiveParts } from './archive/parts.ts';
 import { type ChunkReader, createChunkReader } from './chunks/chunk-reader.ts';
 import { chunkWriterSizes, createChunkWriter } from './chunks/chunk-writer.ts';
 import { checkChunkerParameters, createChunker } from './chunks/chunker.ts';
-import { FirnError } from './errors.ts';
+import { FirnError, isFirnError } from './errors.ts';
 import { createFiletreeStore, type FiletreeStore } from './filetree/filetree-store.ts';
 import { ChunkIndex } from './index/chunk-index.ts';
 import type { JournalSettings } from './journal/journal.ts';
@@ -144,13 +144,21 @@ async function unlock(
   options: CallOptions,
 ): Promise<Buffer> {
   let tried = 0;
+  let damaged: FirnError | undefined;
   for await (const { name } of data.list({ ...options, prefix: 'keys/' })) {
     if (tried === KEYS_TRIED_MAX) break;
     tried += 1;
     const body = await readIfThere(data, name, options);
-    const master = body && (await unwrapMasterKey(config.id, { name, body }, passphrase));
-    if (master !== undefined) return master;
+    try {
+      const master = body && (await unwrapMasterKey(config.id, { name, body }, passphrase));
+      if (master !== undefined) return master;
+    } catch (error) {
+      // Another key may be whole, and open with this passphrase.
+      if (!isFirnError(error)) throw error;
+      damaged ??= error;
+    }
   }
+  if (damaged !== undefined) throw damaged;
   throw new FirnError('FIRN_PASSPHRASE_WRONG', { repository });
 }
 

@@ -149,3 +149,9 @@ describe('openRepository', () => {
     expect(parseConfig(body).config).toMatchObject({ thinChunks: 'blob', chunking: { method: 'file' } });
   });
 });
+
+test('a damaged key does not keep out the passphrase of another', async () => {
+  const { containers, reopen } = await createTestRepository();
+  await containers.container('firn-data').create('keys/0000000000000000', Buffer.from('junk'));
+  expect((await reopen()).keys.encrypted).toBe(true);
+});

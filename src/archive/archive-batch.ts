@@ -5,18 +5,18 @@
 import { FirnError, isFirnError } from '../errors.ts';
 import type { JournalRecord } from '../journal/record.ts';
 import { type ArchiveOptions, runArchive } from './archive-run.ts';
+import { type BatchReference, recordUpload } from './batches.ts';
 import { inboxItems, resolveRecords } from './inbox-source.ts';
 import type { ArchiveParts } from './parts.ts';
 import { deleteReceipt, findUsableReceipt, type Receipt } from './receipt.ts';
 
-/** What a queue message carries: a reference, whatever the size of the batch. */
-export interface BatchReference {
-  readonly source: string;
-  readonly batch: string;
-}
-
 export type BatchOutcome =
-  | { readonly outcome: 'archived'; readonly receipt: Receipt }
+  | {
+      readonly outcome: 'archived';
+      readonly receipt: Receipt;
+      /** Batches that were sealed on the way, to be queued: uploads in a version that nobody announced were recorded. */
+      readonly sealed: readonly BatchReference[];
+    }
   /** It has its receipt from an earlier delivery of the message. */
   | { readonly outcome: 'repeated'; readonly receipt: Receipt }
   /** It was published and retired. */
@@ -31,11 +31,14 @@ export async function archiveBatch(
   if (earlier !== undefined) return { outcome: 'repeated', receipt: earlier };
   const records = await readBatch(parts, source, batch, options);
   if (records === undefined) return { outcome: 'retired' };
-  const items = inboxItems(parts.inbox, source, resolveRecords(records));
+  const replaced = new Set<string>();
+  const items = inboxItems(parts.inbox, source, resolveRecords(records), (path) => replaced.add(path));
   const run = await runArchive(parts, source, batch, items, options);
+  const sealed: BatchReference[] = [];
+  for (const path of replaced) sealed.push(...(await recordUpload(parts, `${source}/${path}`, options)));
   const receipt = await run.finish({ kind: 'inbox', base: undefined });
   const waiting = await parts.journalOf(source).batches(options);
-  if (waiting.some((each) => each.batch === batch)) return { outcome: 'archived', receipt };
+  if (waiting.some((each) => each.batch === batch)) return { outcome: 'archived', receipt, sealed };
   // Another attempt was faster by so much that its receipt is published: this one must not be applied on top.
   await deleteReceipt(parts.state, source, batch, options);
   return { outcome: 'retired' };

@@ -10,6 +10,13 @@ import { checkFolder, type FolderScan, scanFolder } from './folder-source.ts';
 import type { ArchiveParts } from './parts.ts';
 import type { ArchiveTotals } from './receipt.ts';
 
+const SCAN_PREFIX = 'scan-';
+
+/** Tells the batches of scans from those of the inbox by their names. */
+export function isScan(batch: string): boolean {
+  return batch.startsWith(SCAN_PREFIX);
+}
+
 export interface FolderOutcome {
   /** The batch that waits for its publish; undefined when the folder is as the snapshot has it. */
   readonly batch: string | undefined;
@@ -32,7 +39,7 @@ export async function archiveFolder(
     { folder, base: base && { filetrees: parts.filetrees, root: base.root }, rehash, signal },
     scan,
   );
-  const batch = `scan-${parts.now().toISOString().replace(/[-:.]/g, '')}-${randomBytes(4).toString('hex')}`;
+  const batch = `${SCAN_PREFIX}${parts.now().toISOString().replace(/[-:.]/g, '')}-${randomBytes(4).toString('hex')}`;
   const run = await runArchive(parts, source, batch, items, options);
   const { totals, writer } = run;
   const { changes, skipped } = writer;

@@ -48,6 +48,10 @@ export async function runArchive(
     filesInFlightMax: parts.settings.filesInFlightMax,
     onProgress,
     signal,
+  }).catch(async (error) => {
+    // Also after a cancellation; where the storage is what failed, the parts stay and are of no use to anybody.
+    await writer.discard().catch(() => {});
+    throw error;
   });
   const time = parts.now().toISOString();
   return {

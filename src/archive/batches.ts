@@ -14,10 +14,15 @@ import type { RemovalRecord, UploadRecord } from '../journal/record.ts';
 import { checkSourceName, sourceNameProblem } from '../journal/source-name.ts';
 import { parseJsonBlob } from '../sealing/json-blob.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
-import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
-import type { BatchReference } from './archive-batch.ts';
+import { type BlobProperties, type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import type { ArchiveParts } from './parts.ts';
 import { listReceipts } from './receipt.ts';
+
+/** What a queue message carries: a reference, whatever the size of the batch. */
+export interface BatchReference {
+  readonly source: string;
+  readonly batch: string;
+}
 
 const QUEUED_FORMAT = 1;
 const FAILED_FORMAT = 1;
@@ -41,11 +46,21 @@ export async function recordUpload(parts: BatchParts, name: string, options?: Ca
     parts.onWarning(new FirnError('FIRN_PATH_UNUSABLE', { path: name, problem: problem ?? '' }));
     return [];
   }
+  const there = await propertiesIfThere(parts.inbox, name, options);
+  if (there === undefined) return [];
+  const { etag, bytes } = there;
+  return await recordInJournal(parts, upload.source, { kind: 'upload', path: upload.path, etag, bytes }, options);
+}
+
+async function propertiesIfThere(
+  inbox: BlobStore,
+  name: string,
+  options?: CallOptions,
+): Promise<BlobProperties | undefined> {
   try {
-    const { etag, bytes } = await parts.inbox.properties(name, options);
-    return await recordInJournal(parts, upload.source, { kind: 'upload', path: upload.path, etag, bytes }, options);
+    return await inbox.properties(name, options);
   } catch (error) {
-    if (isBlobFailure(error, 'missing')) return [];
+    if (isBlobFailure(error, 'missing')) return undefined;
     throw error;
   }
 }
@@ -85,11 +100,19 @@ export async function sealDueBatches(
   const due: BatchReference[] = [];
   const sources = options.source === undefined ? journalSources(parts.state.store, options) : [options.source];
   for await (const source of sources) {
-    const journal = parts.journalOf(source);
-    const sealed = (await journal.sealDue({ force: options.force ?? false })).map(({ batch }) => batch);
-    const waiting = await batchesWithoutReceipt(parts, source, options);
-    const again = await batchesToNameAgain(parts, source, waiting, sealed, options);
-    for (const batch of [...sealed, ...again]) due.push({ source, batch });
+    try {
+      const journal = parts.journalOf(source);
+      const { force = false, signal } = options;
+      const sealed = (await journal.sealDue({ force, signal })).map(({ batch }) => batch);
+      for (const batch of sealed) due.push({ source, batch });
+      const waiting = await batchesWithoutReceipt(parts, source, options);
+      const again = await batchesToNameAgain(parts, source, waiting, sealed, options);
+      for (const batch of again) due.push({ source, batch });
+    } catch (error) {
+      // What is wrong with one source must not hold up the others.
+      if (options.source !== undefined || !isFirnError(error)) throw error;
+      parts.onWarning(error);
+    }
   }
   return due;
 }
@@ -105,7 +128,7 @@ export async function batchesWithoutReceipt(
   source: string,
   options?: CallOptions,
 ): Promise<WaitingBatch[]> {
-  const sealed = await parts.journalOf(source).batches();
+  const sealed = await parts.journalOf(source).batches(options);
   if (sealed.length === 0) return [];
   const archived = new Set<string>();
   for await (const { batch } of listReceipts(parts.state.store, source, options)) archived.add(batch);
@@ -127,7 +150,9 @@ async function batchesToNameAgain(
     .filter(({ batch }) => !sealedNow.includes(batch))
     .filter(({ batch, sealedAt }) => {
       const last = found?.queued[batch];
-      return now.getTime() - (last === undefined ? sealedAt.getTime() : Date.parse(last)) >= retryAfterMs;
+      const agoMs = now.getTime() - (last === undefined ? sealedAt.getTime() : Date.parse(last));
+      // A time that lies ahead, or is none, says nothing: the batch is named again.
+      return !(agoMs >= 0 && agoMs < retryAfterMs);
     })
     .map(({ batch }) => batch);
   if (again.length === 0) return [];
@@ -178,11 +203,13 @@ export interface FailedBatch extends BatchReference {
   readonly time: string;
 }
 
+/** @throws FIRN_SOURCE_NAME_INVALID when the message names no source. */
 export async function markBatchFailed(
   parts: BatchParts,
   { source, batch }: BatchReference,
   options?: CallOptions,
 ): Promise<FirnError> {
+  checkSourceName(source);
   const name = `${FAILED_PREFIX}${source}/${batch}`;
   const failed: FailedBatch = { source, batch, time: parts.now().toISOString() };
   await parts.state.store.delete(name, options);
@@ -191,6 +218,9 @@ export async function markBatchFailed(
   } catch (error) {
     if (!isBlobFailure(error, 'exists')) throw error;
   }
+  // The message may have come here after another delivery of it succeeded.
+  const waiting = await batchesWithoutReceipt(parts, source, options);
+  if (!waiting.some((each) => each.batch === batch)) await clearBatchFailure(parts, { source, batch }, options);
   return new FirnError('FIRN_BATCH_FAILED', { source, batch, problem: 'every delivery of its message failed' });
 }
 

@@ -92,6 +92,10 @@ class FolderScanner {
       let next = await known.next();
       for (const raw of names) {
         const name = raw.toString();
+        if (!Buffer.from(name).equals(raw)) {
+          yield skip(at + name, 'FIRN_PATH_UNUSABLE', 'its name is not valid UTF-8');
+          continue;
+        }
         while (!next.done && compareNames(next.value.name, name) < 0) {
           yield { path: at + next.value.name, op: 'remove' };
           next = await known.next();
@@ -101,8 +105,7 @@ class FolderScanner {
           before = next.value.known;
           next = await known.next();
         }
-        if (Buffer.from(name).equals(raw)) yield* this.#entry(at, name, before);
-        else yield skip(at + name, 'FIRN_PATH_UNUSABLE', 'its name is not valid UTF-8');
+        yield* this.#entry(at, name, before);
       }
       for (; !next.done; next = await known.next()) yield { path: at + next.value.name, op: 'remove' };
     } finally {

@@ -1,8 +1,8 @@
 /**
  * The inbox as a source: the records of one batch, turned into items in order of path.
  *
- * An upload is read with `If-Match` of the version that was announced: a version that was replaced since has an event of
- * its own, one that was deleted is gone, and both are passed over. Attributes travel in the metadata of the upload:
+ * An upload is read with `If-Match` of the version that was announced. One that was deleted since is gone; one that is
+ * there in another version is recorded again, for a later batch, and passed over here. Attributes travel in the metadata of the upload:
  * `mtime` in RFC 3339 (as rclone writes it; else the blob's last modification), `mode` in octal, `hdi_isfolder=true` for
  * a folder, `is_symlink=true` for a symbolic link whose target is the content (as AzCopy writes it).
  */
@@ -59,8 +59,16 @@ function removedAt(removals: ReadonlyMap<string, number>, path: string): number 
   return latest;
 }
 
-/** The items of a batch. */
-export function* inboxItems(inbox: BlobStore, source: string, steps: Iterable<BatchStep>): Generator<ArchiveItem> {
+/**
+ * The items of a batch. `onReplaced` is told of uploads that are there, but in none of the versions that were announced:
+ * not every change of an upload has an event (its metadata may be set afterwards), so they are to be recorded again.
+ */
+export function* inboxItems(
+  inbox: BlobStore,
+  source: string,
+  steps: Iterable<BatchStep>,
+  onReplaced: (path: string) => void = () => {},
+): Generator<ArchiveItem> {
   for (const step of steps) {
     if (step.op === 'remove') yield step;
     else {
@@ -72,8 +80,10 @@ export function* inboxItems(inbox: BlobStore, source: string, steps: Iterable<Ba
         open: async (options) => {
           for (const etag of etags.toReversed()) {
             const upload = await openVersion(inbox, `${source}/${path}`, etag, options?.signal);
-            if (upload !== undefined) return await openedUpload(path, upload);
+            if (upload === 'missing') return { type: 'gone' };
+            if (upload !== 'changed') return await openedUpload(path, upload);
           }
+          onReplaced(path);
           return { type: 'gone' };
         },
       };
@@ -86,11 +96,12 @@ async function openVersion(
   name: string,
   etag: string,
   signal: AbortSignal | undefined,
-): Promise<BlobStream | undefined> {
+): Promise<BlobStream | 'missing' | 'changed'> {
   try {
     return await inbox.readStream(name, { ifMatch: etag, signal });
   } catch (error) {
-    if (isBlobFailure(error, 'missing', 'changed')) return undefined;
+    if (isBlobFailure(error, 'missing')) return 'missing';
+    if (isBlobFailure(error, 'changed')) return 'changed';
     if (isBlobFailure(error, 'offline')) {
       throw new FirnError(
         'FIRN_FILE_UNREADABLE',
@@ -110,7 +121,12 @@ async function openedUpload(path: string, { properties, body }: BlobStream): Pro
     return { type: 'folder', attributes, etag };
   }
   if (metadata.is_symlink === 'true') {
-    return { type: 'link', attributes, etag, target: (await drain(path, body)).toString() };
+    const raw = await drain(path, body);
+    const target = raw.toString();
+    if (!Buffer.from(target).equals(raw)) {
+      throw new FirnError('FIRN_FILE_UNREADABLE', { path, problem: 'the target of the link is not valid UTF-8' });
+    }
+    return { type: 'link', attributes, etag, target };
   }
   // The ETag of the reading is the proof that it stood still.
   return { type: 'file', attributes, etag, content: body, unchanged: async () => true };

@@ -15,6 +15,7 @@ import { type FileContent, type LinkContent, type PutContent, pathProblem } from
 import type { FiletreeStore } from '../filetree/filetree-store.ts';
 import type { ChunkIndex } from '../index/chunk-index.ts';
 import type { Hash, Keys } from '../sealing/keys.ts';
+import { isBlobFailure } from '../storage/blob-store.ts';
 import type { ArchiveItem, OpenedItem } from './item.ts';
 import type { ArchivedChange, ArchiveTotals, ReceiptWriter } from './receipt.ts';
 
@@ -53,7 +54,7 @@ type Prepared =
   | { readonly item: PutItem; readonly kind: 'opened'; readonly opened: Exclude<OpenedItem, FileItem> }
   | { readonly item: PutItem; readonly kind: 'read'; readonly opened: FileItem; readonly content: Buffer }
   | { readonly item: PutItem; readonly kind: 'to-stream' }
-  | { readonly item: PutItem; readonly kind: 'failed'; readonly error: FirnError };
+  | { readonly item: ArchiveItem; readonly kind: 'failed'; readonly error: FirnError };
 
 /** Archives the items and leaves the recorded locations in the index; the caller finishes the receipt. */
 export async function archiveItems(
@@ -105,11 +106,11 @@ class Pipeline {
 
   async #prepare(item: ArchiveItem): Promise<Prepared> {
     const { signal, index, keys } = this.#parts;
-    if (item.op !== 'put') return { item, kind: 'as-it-is' };
-    const problem = pathProblem(item.path);
+    const problem = item.op === 'skip' ? undefined : pathProblem(item.path);
     if (problem) {
       return { item, kind: 'failed', error: new FirnError('FIRN_PATH_UNUSABLE', { path: item.path, problem }) };
     }
+    if (item.op !== 'put') return { item, kind: 'as-it-is' };
     if (item.bytes > READ_AHEAD_FILE_BYTES_MAX) return { item, kind: 'to-stream' };
     try {
       return await readStable(item.path, async () => {
@@ -170,9 +171,14 @@ class Pipeline {
       return await readStable(item.path, async () => {
         const opened = await item.open({ signal });
         if (opened.type !== 'file') return { change: this.#takeOther(item.path, opened) };
-        const change = await this.#storeFile(item.path, opened, opened.content, item);
-        // Asked in any case: it closes the file.
-        const unchanged = await opened.unchanged();
+        let change: ArchivedChange | undefined;
+        let unchanged = false;
+        try {
+          change = await this.#storeFile(item.path, opened, opened.content, item);
+        } finally {
+          // Asked in any case: it closes the file.
+          unchanged = await opened.unchanged();
+        }
         return change && unchanged ? { change } : undefined;
       }).then(({ change }) => change);
     } catch (error) {
@@ -241,6 +247,7 @@ class Pipeline {
       bytes += piece.length;
     }
     const hash = hasher.digest();
+    if (bytes === 0) return { type: 'file', bytes, content: hash, refs: { chunks: [] } };
     if (!(await this.#isKnown(hash))) {
       const opened = await item.open({ signal });
       if (opened.type !== 'file') return undefined;
@@ -286,14 +293,19 @@ class Pipeline {
 
 /** A problem of one file, which the others do not share. */
 function isOwnProblem(error: unknown): error is FirnError {
-  return isFirnError(error, 'FIRN_FILE_UNREADABLE', 'FIRN_FILE_CHANGING', 'FIRN_BLOB_OFFLINE');
+  return isFirnError(error, 'FIRN_FILE_UNREADABLE', 'FIRN_FILE_CHANGING');
 }
 
 /** Runs `read` until it answers with something; undefined means that the file changed meanwhile. */
 async function readStable<T>(path: string, read: () => Promise<T | undefined>): Promise<T> {
   for (let tries = 0; tries < READ_TRIES_MAX; tries += 1) {
-    const result = await read();
-    if (result !== undefined) return result;
+    try {
+      const result = await read();
+      if (result !== undefined) return result;
+    } catch (error) {
+      // An upload that was replaced or deleted under a reader whose connection broke; opening it again tells which.
+      if (!isBlobFailure(error, 'changed', 'missing') || !error.blob.endsWith(path)) throw error;
+    }
   }
   throw new FirnError('FIRN_FILE_CHANGING', { path, tries: READ_TRIES_MAX });
 }

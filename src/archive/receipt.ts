@@ -150,8 +150,10 @@ export class ReceiptWriter {
     const body = Buffer.from(JSON.stringify({ format: RECEIPT_FORMAT, ...whole, base: whole.base ?? null }));
     const created = await this.#state.create('receipt', receiptName(source, batch), body, options);
     if (created !== undefined) return whole;
-    await this.discard(options);
     const other = await findReceipt(this.#state, source, batch, options);
+    // The answer to a create that succeeded may be lost; its retry then meets its own work.
+    if (other?.run === whole.run) return whole;
+    await this.discard(options);
     // It was there and is gone: the batch was published and retired meanwhile.
     return other ?? whole;
   }

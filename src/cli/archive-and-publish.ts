@@ -73,7 +73,8 @@ async function publishBatch(
   for (let publishes = 0; publishes < PUBLISHES_MAX; publishes += 1) {
     const outcome = await publishOrYield(repository, source, options);
     const next = await snapshotAfter(repository, source, base, options);
-    if (next !== undefined) return next.batches.includes(batch) ? { snapshot: next, unchanged: false } : undefined;
+    if (next !== undefined)
+      return next.batches.some((each) => each.batch === batch) ? { snapshot: next, unchanged: false } : undefined;
     if (await hasReceipt(repository, source, batch, options)) continue;
     return outcome === 'unchanged' && base !== undefined ? { snapshot: base, unchanged: true } : undefined;
   }

@@ -1,6 +1,7 @@
 /** Which sources are to be published now. */
 import { type BatchParts, batchesWithoutReceipt } from '../archive/batches.ts';
 import { listReceipts } from '../archive/receipt.ts';
+import { isFirnError } from '../errors.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 
 export interface SourceState {
@@ -28,7 +29,7 @@ export async function readSourceState(parts: BatchParts, source: string, options
   for await (const { written } of listReceipts(parts.state.store, source, options)) receiptsWritten.push(written);
   const batchesWaiting = (await batchesWithoutReceipt(parts, source, options)).length;
   const journal = parts.journalOf(source);
-  return { receiptsWritten, batchesWaiting, openRecords: await journal.hasOpenRecords() };
+  return { receiptsWritten, batchesWaiting, openRecords: await journal.hasOpenRecords(options) };
 }
 
 export async function isSourceDue(parts: BatchParts, source: string, options?: CallOptions): Promise<boolean> {
@@ -41,6 +42,12 @@ export async function* sourcesDue(parts: BatchParts, options?: CallOptions): Asy
   const sources = new Set<string>();
   for await (const { source } of listReceipts(parts.state.store, undefined, options)) sources.add(source);
   for (const source of sources) {
-    if (await isSourceDue(parts, source, options)) yield source;
+    try {
+      if (await isSourceDue(parts, source, options)) yield source;
+    } catch (error) {
+      // What is wrong with one source must not hold up the others.
+      if (!isFirnError(error)) throw error;
+      parts.onWarning(error);
+    }
   }
 }

@@ -5,7 +5,9 @@
  * the snapshot to be. So a publish that died is resumed, two publishers at once do the same work twice and write the same
  * snapshot, and a source never has two snapshots with one parent, with or without a lock.
  */
+
 import { randomBytes } from 'node:crypto';
+import { isScan } from '../archive/archive-folder.ts';
 import {
   deleteReceipt,
   findReceipt,
@@ -17,10 +19,11 @@ import {
 import { FirnError, isFirnError } from '../errors.ts';
 import { parseJsonBlob } from '../sealing/json-blob.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
+import { isPublishedBatches, type PublishedBatch, type Snapshot } from '../snapshots/snapshot.ts';
 import type { Head } from '../snapshots/snapshot-store.ts';
-import type { CallOptions } from '../storage/blob-store.ts';
+import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import type { PublishParts } from './parts.ts';
-import { retireBatches } from './retire.ts';
+import { retirePublished } from './retire.ts';
 
 const PLAN_FORMAT = 1;
 
@@ -30,8 +33,17 @@ export interface Plan {
   readonly parent: string | undefined;
   /** The snapshot to be. */
   readonly snapshot: { readonly id: string; readonly time: string };
-  /** Batches whose receipts go into it, oldest first. */
-  readonly batches: readonly string[];
+  /** Batches that go into it, oldest first, each with the run whose receipt does. */
+  readonly batches: readonly PublishedBatch[];
+}
+
+/**
+ * Names one plan. The blob is named after the parent, and another plan may take its place when a publish comes to
+ * nothing; the id of the snapshot to be tells them apart, so no step ever works for a plan that it was not meant for.
+ */
+export interface PlanReference {
+  readonly plan: string;
+  readonly snapshot: string;
 }
 
 /** A range of roots of the chunk index, `to` excluded. */
@@ -47,8 +59,10 @@ export interface PublishCandidates {
   /** Sealed batches that are not retired, oldest first. */
   readonly batches: readonly string[];
   /** Receipts that wait, in any order. */
-  readonly receipts: readonly Pick<Receipt, 'batch' | 'kind' | 'base'>[];
+  readonly receipts: readonly ReceiptCandidate[];
 }
+
+export type ReceiptCandidate = Pick<Receipt, 'batch' | 'kind' | 'base'>;
 
 export interface PublishSelection {
   readonly batches: readonly string[];
@@ -80,6 +94,11 @@ export function selectReceipts(candidates: PublishCandidates, receiptsMax: numbe
   return { batches: contiguous.slice(0, receiptsMax), stale };
 }
 
+/** The shard prefix of a root, 0 to 255. */
+export function rootPrefix(root: number): string {
+  return root.toString(16).padStart(2, '0');
+}
+
 /** Roots in groups, one group an activity. */
 export function groupRoots(rootsPerGroup: number): RootRange[] {
   const groups: RootRange[] = [];
@@ -104,28 +123,23 @@ function parsePlan(name: string, body: Buffer): Plan {
     planName({ source, parent: parent ?? undefined }) !== name ||
     typeof snapshot?.id !== 'string' ||
     typeof snapshot.time !== 'string' ||
-    !Array.isArray(batches)
+    !isPublishedBatches(batches)
   ) {
     throw new FirnError('FIRN_BLOB_DAMAGED', { blob: name, problem: 'it is not the plan of this publish' });
   }
   return { source, parent: parent ?? undefined, snapshot, batches };
 }
 
-/** @throws FIRN_PUBLISH_CONFLICT when the plan was carried out and removed meanwhile. */
-async function readPlan(state: SealedBlobs, name: string, options?: CallOptions): Promise<Plan> {
-  const plan = await findPlan(state, name, options);
-  if (plan === undefined) {
-    const [, source = ''] = name.split('/');
-    throw new FirnError('FIRN_PUBLISH_CONFLICT', { source });
-  }
-  return plan;
+interface StoredPlan {
+  readonly plan: Plan;
+  readonly etag: string;
 }
 
 /** The plan on this head; undefined when there is none. A plan that cannot be read is removed: it is only a decision. */
-async function findPlan(state: SealedBlobs, name: string, options?: CallOptions): Promise<Plan | undefined> {
+async function findPlan(state: SealedBlobs, name: string, options?: CallOptions): Promise<StoredPlan | undefined> {
   try {
     const found = await state.find('plan', name, options);
-    return found && parsePlan(name, found.body);
+    return found && { plan: parsePlan(name, found.body), etag: found.etag };
   } catch (error) {
     if (!isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED')) throw error;
     await state.store.delete(name, options);
@@ -133,8 +147,14 @@ async function findPlan(state: SealedBlobs, name: string, options?: CallOptions)
   }
 }
 
-export async function deletePlan(state: SealedBlobs, name: string, options?: CallOptions): Promise<void> {
-  await state.store.delete(name, options);
+/** Removes the plan that was read, and no other of its name. @returns whether this call removed it. */
+async function deletePlan(state: SealedBlobs, name: string, etag: string, options?: CallOptions): Promise<boolean> {
+  try {
+    return await state.store.delete(name, { ...options, ifMatch: etag });
+  } catch (error) {
+    if (isBlobFailure(error, 'changed')) return false;
+    throw error;
+  }
 }
 
 /** Now, but after the parent: names of snapshots are in the order of publishing whatever the clocks say. */
@@ -151,71 +171,123 @@ export async function planPublish(
   parts: PublishParts,
   source: string,
   options?: CallOptions,
-): Promise<{ name: string; plan: Plan } | undefined> {
-  const { state, snapshots, settings } = parts;
-  const head = await snapshots.readHead(source, options);
-  // What the last publish left behind: its receipts must not be applied again.
-  if (head) {
-    await retireBatches(parts, source, head.snapshot.batches, options);
-    await deletePlan(state, planName({ source, parent: head.snapshot.parent }), options);
-  }
+): Promise<PlanReference | undefined> {
+  const { state, settings } = parts;
+  const head = await trueHead(parts, source, options);
+  if (head) await forgetPublished(parts, head.snapshot, options);
   const name = planName({ source, parent: head?.snapshot.id });
   const resumed = await findPlan(state, name, options);
-  if (resumed) return { name, plan: resumed };
+  if (resumed) return { plan: name, snapshot: resumed.plan.snapshot.id };
 
-  const receipts: Receipt[] = [];
+  const candidates: ReceiptCandidate[] = [];
   for await (const { batch } of listReceipts(state.store, source, options)) {
-    const receipt = await findUsableReceipt(parts, source, batch, options);
-    if (receipt) receipts.push(receipt);
+    if (!isScan(batch)) candidates.push({ batch, kind: 'inbox', base: undefined });
+    else {
+      const receipt = await findUsableReceipt(parts, source, batch, options);
+      if (receipt) candidates.push({ batch, kind: 'scan', base: receipt.base });
+    }
   }
   // After the receipts: a batch that is archived just now is then in both, or in neither.
-  const batches = (await parts.journalOf(source).batches(options)).map(({ batch }) => batch);
-  const selection = selectReceipts({ head: head?.snapshot.id, batches, receipts }, settings.publishReceiptsMax);
+  const waiting = (await parts.journalOf(source).batches(options)).map(({ batch }) => batch);
+  const known = { head: head?.snapshot.id, batches: waiting, receipts: candidates };
+  const selection = selectReceipts(known, settings.publishReceiptsMax);
   for (const batch of selection.stale) await deleteReceipt(state, source, batch, options);
-  if (selection.batches.length === 0) return undefined;
+  const batches: PublishedBatch[] = [];
+  for (const batch of selection.batches) {
+    const receipt = await findUsableReceipt(parts, source, batch, options);
+    if (receipt === undefined) break;
+    batches.push({ batch, run: receipt.run });
+  }
+  if (batches.length === 0) return undefined;
   const plan: Plan = {
     source,
     parent: head?.snapshot.id,
     snapshot: { id: randomBytes(8).toString('hex'), time: timeAfter(head, parts.now()) },
-    batches: selection.batches,
+    batches,
   };
   const created = await state.create('plan', name, encodePlan(plan), options);
-  return created === undefined ? await planPublish(parts, source, options) : { name, plan };
+  return created === undefined ? await planPublish(parts, source, options) : { plan: name, snapshot: plan.snapshot.id };
+}
+
+/** The head; moved on first where it is older than the newest snapshot, as after the state was brought back from a copy. */
+async function trueHead({ snapshots }: PublishParts, source: string, options?: CallOptions): Promise<Head | undefined> {
+  const head = await snapshots.readHead(source, options);
+  const later = head && (await snapshots.laterThan(head, options));
+  if (later === undefined) return head;
+  await snapshots.moveHead(head, later, options);
+  return await snapshots.readHead(source, options);
+}
+
+/** What the publish of a snapshot left behind when it died: its receipts must not be applied again. */
+async function forgetPublished(parts: PublishParts, snapshot: Snapshot, options?: CallOptions): Promise<void> {
+  await retirePublished(parts, snapshot, options);
+  const name = planName(snapshot);
+  const left = await findPlan(parts.state, name, options);
+  if (left) await deletePlan(parts.state, name, left.etag, options);
+}
+
+/** What a step of a publish works for. */
+export interface PlannedStep {
+  readonly plan: Plan;
+  /** The receipts of the plan, oldest first. */
+  readonly receipts: readonly Receipt[];
+  /** Removes the plan. @returns false when it was removed or replaced already: then its work is done or void. */
+  readonly removePlan: () => Promise<boolean>;
 }
 
 /**
- * Runs a step with the receipts of a plan, oldest first. When one turns out to be damaged, it is discarded with the
- * plan that relied on it, so that its batch is archived again and the next publish does without it.
- * @throws FIRN_PUBLISH_CONFLICT when the plan was carried out and removed meanwhile; FIRN_RECEIPT_DAMAGED.
+ * Runs a step of the plan that is meant. When one of its receipts turns out to be damaged, gone, or another run's, it is
+ * set aside with the plan that relied on it, so that its batch is archived again and the next publish does without it.
+ * @throws FIRN_PUBLISH_CONFLICT when the plan was carried out or replaced, or its parent is not the head any more;
+ * FIRN_RECEIPT_DAMAGED.
  */
 export async function withPlan<T>(
   parts: PublishParts,
-  name: string,
-  step: (plan: Plan, receipts: readonly Receipt[]) => Promise<T>,
+  reference: PlanReference,
+  step: (planned: PlannedStep) => Promise<T>,
   options?: CallOptions,
 ): Promise<T> {
-  const plan = await readPlan(parts.state, name, options);
+  const { state } = parts;
+  const name = reference.plan;
+  const { plan, etag } = await readPlan(state, reference, options);
+  const removePlan = () => deletePlan(state, name, etag, options);
   try {
     const receipts: Receipt[] = [];
-    for (const batch of plan.batches) {
-      const receipt = await findReceipt(parts.state, plan.source, batch, options);
-      if (receipt === undefined) {
-        const blob = `${RECEIPT_PREFIX}${plan.source}/${batch}/receipt`;
-        throw new FirnError('FIRN_RECEIPT_DAMAGED', { blob, problem: 'it is missing' });
+    for (const { batch, run } of plan.batches) {
+      const receipt = await findReceipt(state, plan.source, batch, options);
+      if (receipt?.run !== run) {
+        const problem = receipt === undefined ? 'it is missing' : 'it is of another run';
+        throw new FirnError('FIRN_RECEIPT_DAMAGED', { blob: receiptFolder(plan.source, batch), problem });
       }
       receipts.push(receipt);
     }
-    return await step(plan, receipts);
+    return await step({ plan, receipts, removePlan });
   } catch (error) {
+    if (isFirnError(error, 'FIRN_PUBLISH_CONFLICT')) await removePlan();
     if (isFirnError(error, 'FIRN_RECEIPT_DAMAGED')) {
       // Another publisher that carried out the plan retires its receipts, but only after the plan itself.
-      await readPlan(parts.state, name, options);
-      const damaged = plan.batches.find((each) =>
-        String(error.details.blob).startsWith(`${RECEIPT_PREFIX}${plan.source}/${each}/`),
+      await readPlan(state, reference, options);
+      await removePlan();
+      const damaged = plan.batches.find(({ batch }) =>
+        String(error.details.blob).startsWith(receiptFolder(plan.source, batch)),
       );
-      await deletePlan(parts.state, name, options);
-      if (damaged !== undefined) await deleteReceipt(parts.state, plan.source, damaged, options);
+      const isSameRun =
+        damaged && (await findUsableReceipt(parts, plan.source, damaged.batch, options))?.run === damaged.run;
+      if (isSameRun) await deleteReceipt(state, plan.source, damaged.batch, options);
     }
     throw error;
   }
+}
+
+function receiptFolder(source: string, batch: string): string {
+  return `${RECEIPT_PREFIX}${source}/${batch}/`;
+}
+
+async function readPlan(state: SealedBlobs, reference: PlanReference, options?: CallOptions): Promise<StoredPlan> {
+  const found = await findPlan(state, reference.plan, options);
+  if (found?.plan.snapshot.id !== reference.snapshot) {
+    const [, source = ''] = reference.plan.split('/');
+    throw new FirnError('FIRN_PUBLISH_CONFLICT', { source });
+  }
+  return found;
 }

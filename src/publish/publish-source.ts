@@ -19,18 +19,17 @@ export async function publishSource(
   source: string,
   options?: CallOptions,
 ): Promise<PublishOutcome | undefined> {
-  const planned = await planPublish(parts, source, options);
-  if (planned === undefined) return undefined;
-  const { name } = planned;
+  const plan = await planPublish(parts, source, options);
+  if (plan === undefined) return undefined;
   const [flushed, built] = await Promise.allSettled([
-    pMap(groupRoots(parts.settings.flushRootsPerActivity), (range) => flushShards(parts, name, range, options), {
+    pMap(groupRoots(parts.settings.flushRootsPerActivity), (range) => flushShards(parts, plan, range, options), {
       concurrency: GROUPS_IN_FLIGHT,
       stopOnError: false,
     }),
-    buildFiletrees(parts, name, options),
+    buildFiletrees(parts, plan, options),
   ]);
   if (flushed.status === 'fulfilled' && built.status === 'fulfilled') {
-    return await commitSnapshot(parts, name, built.value, options);
+    return await commitSnapshot(parts, plan, built.value, options);
   }
   throw causeOf([flushed, built].flatMap((each) => (each.status === 'rejected' ? failuresOf(each.reason) : [])));
 }

@@ -1,51 +1,73 @@
 /**
- * Retiring batches: what was published (or will never be) leaves the journal and the receipts, and in an inbox that is
- * consumed, the uploads themselves. Doing it again changes nothing.
+ * Retiring batches: what was published leaves the journal and the receipts, and in an inbox that is consumed, the uploads
+ * themselves. Doing it again changes nothing.
  *
- * The order makes dying half-way safe. Uploads go first, because the receipt names them, each only in the version that
- * was archived. The journal partition goes before the receipt: a batch without a partition is never archived again,
- * while a batch without a receipt would be. What is left is found by the next plan, before it looks at anything else.
+ * The order makes dying half-way safe. Uploads go first, because the receipt names them: each only in the version that
+ * was archived, and only when the snapshot holds just that at its path (a later removal or upload may have come between).
+ * The journal partition goes before the receipt: a batch without a partition is never archived again, while a batch
+ * without a receipt would be. What is left is found by the next plan, before it looks at anything else.
  */
 import pMap from 'p-map';
-import { deleteReceipt, findReceipt, listReceipts, type Receipt, readChanges } from '../archive/receipt.ts';
-import { isFirnError } from '../errors.ts';
+import {
+  type ArchivedChange,
+  deleteReceipt,
+  findReceipt,
+  listReceipts,
+  type Receipt,
+  readChanges,
+} from '../archive/receipt.ts';
+import { FirnError, isFirnError } from '../errors.ts';
+import { findEntry } from '../filetree/walk.ts';
+import type { Hash } from '../sealing/keys.ts';
+import type { PublishedBatch, Snapshot } from '../snapshots/snapshot.ts';
 import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import type { PublishParts } from './parts.ts';
 
 const DELETES_IN_FLIGHT = 16;
 
+/** Retires the batches of a published snapshot. */
+export async function retirePublished(parts: PublishParts, snapshot: Snapshot, options?: CallOptions): Promise<void> {
+  await retireBatches(parts, snapshot.source, snapshot.batches, snapshot.root, options);
+}
+
+/** @param root of the tree that holds what the batches brought. */
 export async function retireBatches(
   parts: PublishParts,
   source: string,
-  batches: readonly string[],
+  batches: readonly PublishedBatch[],
+  root: Hash,
   options?: CallOptions,
 ): Promise<void> {
   if (batches.length === 0) return;
   const withReceipt = new Set<string>();
   for await (const { batch } of listReceipts(parts.state.store, source, options)) withReceipt.add(batch);
-  const left = batches.filter((batch) => withReceipt.has(batch));
+  const left = batches.filter(({ batch }) => withReceipt.has(batch));
   if (parts.settings.inbox === 'consume') {
-    for (const batch of left) await consumeUploads(parts, source, batch, options);
+    for (const batch of left) await consumeUploads(parts, source, batch, root, options);
   }
-  await parts.journalOf(source).retire(batches);
-  for (const batch of left) await deleteReceipt(parts.state, source, batch, options);
+  await parts.journalOf(source).retire(
+    batches.map(({ batch }) => batch),
+    options,
+  );
+  for (const { batch } of left) await deleteReceipt(parts.state, source, batch, options);
 }
 
 async function consumeUploads(
   parts: PublishParts,
   source: string,
-  batch: string,
+  { batch, run }: PublishedBatch,
+  root: Hash,
   options?: CallOptions,
 ): Promise<void> {
   let receipt: Receipt | undefined;
   try {
     receipt = await findReceipt(parts.state, source, batch, options);
-    if (receipt?.kind !== 'inbox') return;
+    // Another run's receipt came too late, and may name what was not published.
+    if (receipt?.kind !== 'inbox' || receipt.run !== run) return;
     await pMap(
       readChanges(parts.state, receipt, options),
       async (change) => {
-        if (change.op === 'put' && change.etag)
-          await deleteVersion(parts, `${source}/${change.path}`, change.etag, options);
+        if (await isHeld(parts, root, change, options)) await consumeUpload(parts, source, change, options);
       },
       { concurrency: DELETES_IN_FLIGHT },
     );
@@ -56,10 +78,36 @@ async function consumeUploads(
   }
 }
 
-async function deleteVersion(parts: PublishParts, name: string, etag: string, options?: CallOptions): Promise<void> {
+/** The tree has at the path just what the change put there. */
+async function isHeld(
+  { filetrees }: PublishParts,
+  root: Hash,
+  change: ArchivedChange,
+  options?: CallOptions,
+): Promise<boolean> {
+  if (change.op !== 'put' || change.etag === undefined) return false;
+  const { folder, file } = await findEntry(filetrees, root, change.path, options);
+  const { entry } = change;
+  if (entry.type === 'folder') return folder !== undefined;
+  if (entry.type === 'link') return file?.type === 'link' && file.target === entry.target;
+  return file?.type === 'file' && file.content === entry.content;
+}
+
+/** One upload that cannot be deleted (it is leased, or held by a policy) stays, and does not hold up its source. */
+async function consumeUpload(
+  parts: PublishParts,
+  source: string,
+  { path, etag }: { path: string; etag?: string | undefined },
+  options?: CallOptions,
+): Promise<void> {
   try {
-    await parts.inbox.delete(name, { ...options, ifMatch: etag });
+    await parts.inbox.delete(`${source}/${path}`, { ...options, ...(etag !== undefined && { ifMatch: etag }) });
   } catch (error) {
-    if (!isBlobFailure(error, 'changed')) throw error;
+    if (isBlobFailure(error, 'changed')) return;
+    const isRefused =
+      isBlobFailure(error, 'leased') || isFirnError(error, 'FIRN_STORAGE_DENIED', 'FIRN_STORAGE_FAILED');
+    if (!isRefused) throw error;
+    const problem = 'it was archived, but could not be deleted from the inbox';
+    parts.onWarning(new FirnError('FIRN_FILE_UNREADABLE', { path: `${source}/${path}`, problem }, { cause: error }));
   }
 }

@@ -7,14 +7,14 @@ import { type Receipt, readChanges, readLocations } from '../archive/receipt.ts'
 import { FirnError } from '../errors.ts';
 import { applyChanges } from '../filetree/apply-changes.ts';
 import type { FolderTotals } from '../filetree/entry.ts';
-import { type FlushReport, rootNumber } from '../index/chunk-index.ts';
+import type { FlushReport } from '../index/chunk-index.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { Snapshot } from '../snapshots/snapshot.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { mergeChanges } from './merge-changes.ts';
 import type { PublishParts } from './parts.ts';
-import { deletePlan, type Plan, type RootRange, withPlan } from './plan.ts';
-import { retireBatches } from './retire.ts';
+import { type Plan, type PlanReference, type RootRange, rootPrefix, withPlan } from './plan.ts';
+import { retireBatches, retirePublished } from './retire.ts';
 
 /** What `buildFiletrees` answers; small enough to travel through an orchestration. */
 export interface BuiltTree {
@@ -30,37 +30,51 @@ export type PublishOutcome =
   /** The tree is the one of the parent (or still nothing): no new snapshot. */
   | { readonly outcome: 'unchanged'; readonly snapshot: Snapshot | undefined };
 
+/** So many locations are merged at a time; 96 bytes each in a receipt, some 500 in memory. */
+const LOCATIONS_AT_ONCE = 50_000;
+
 /** Merges the chunk locations of the plan's receipts into the shards of these roots. */
 export async function flushShards(
   parts: PublishParts,
-  planName: string,
+  reference: PlanReference,
   range: RootRange,
   options?: CallOptions,
 ): Promise<FlushReport> {
   return await withPlan(
     parts,
-    planName,
-    async (_plan, receipts) => {
+    reference,
+    async ({ receipts }) => {
       const index = parts.createIndex();
+      const reports: FlushReport[] = [];
       for (const receipt of receipts) {
         const table = await readLocations(parts.state, receipt, options);
-        for (const location of table?.locations() ?? []) {
-          const root = rootNumber(location.hash);
-          if (root >= range.from && root < range.to) index.record([location]);
+        for (let root = range.from; table && root < range.to; root += 1) {
+          index.record(table.locationsUnder(rootPrefix(root)));
+          if (index.recordedCount >= LOCATIONS_AT_ONCE) reports.push(await index.flush(options));
         }
       }
-      return await index.flush(options);
+      reports.push(await index.flush(options));
+      const sum = (of: (report: FlushReport) => number) => reports.reduce((total, report) => total + of(report), 0);
+      return {
+        added: sum(({ added }) => added),
+        shardsWritten: sum(({ shardsWritten }) => shardsWritten),
+        conflicts: sum(({ conflicts }) => conflicts),
+      };
     },
     options,
   );
 }
 
 /** Writes the filetrees of the snapshot to be; all of them are durable when it resolves. */
-export async function buildFiletrees(parts: PublishParts, planName: string, options?: CallOptions): Promise<BuiltTree> {
+export async function buildFiletrees(
+  parts: PublishParts,
+  reference: PlanReference,
+  options?: CallOptions,
+): Promise<BuiltTree> {
   return await withPlan(
     parts,
-    planName,
-    async (plan, receipts) => {
+    reference,
+    async ({ plan, receipts }) => {
       const parent = await parentOf(parts, plan, options);
       const changes = mergeChanges(receipts.map((receipt) => readChanges(parts.state, receipt, options)));
       const { root, totals, added, changed, removed } = await applyChanges(
@@ -76,30 +90,31 @@ export async function buildFiletrees(parts: PublishParts, planName: string, opti
 }
 
 /**
- * Writes the snapshot and moves the head, then retires the batches. To be called only when every flush of the plan and
- * its filetrees are durable.
- * @throws FIRN_PUBLISH_CONFLICT when the source has moved on from the plan's parent.
+ * Writes the snapshot and moves the head, then retires the batches. To be called only when every flush of this plan and
+ * its filetrees are durable, with the tree that was built for it.
+ * @throws FIRN_PUBLISH_CONFLICT when the plan is not there any more, or the source has moved on from its parent.
  */
 export async function commitSnapshot(
   parts: PublishParts,
-  planName: string,
+  reference: PlanReference,
   tree: BuiltTree,
   options?: CallOptions,
 ): Promise<PublishOutcome> {
   return await withPlan(
     parts,
-    planName,
-    async (plan, receipts) => {
+    reference,
+    async ({ plan, receipts, removePlan }) => {
       const { source, batches } = plan;
       const head = await parts.snapshots.readHead(source, options);
-      if (head?.snapshot.id === plan.snapshot.id) return await finish(parts, planName, head.snapshot, options);
+      if (head?.snapshot.id === plan.snapshot.id) return await finish(parts, head.snapshot, removePlan, options);
       if (head?.snapshot.id !== plan.parent) throw new FirnError('FIRN_PUBLISH_CONFLICT', { source });
       const scanned = receipts.some(({ kind }) => kind === 'scan');
       const empty = tree.totals.files === 0 && tree.totals.folders === 0;
       if (head ? head.snapshot.root === tree.root : empty && !scanned) {
-        // The plan goes first: should this die here, the receipts are planned again and come to the same.
-        await deletePlan(parts.state, planName, options);
-        await retireBatches(parts, source, batches, options);
+        // The plan goes first: should this die here, the receipts are planned again and come to the same. Who does not
+        // remove it retires nothing: another plan may hold these batches by now.
+        if (!(await removePlan())) throw new FirnError('FIRN_PUBLISH_CONFLICT', { source });
+        await retireBatches(parts, source, batches, tree.root, options);
         return { outcome: 'unchanged', snapshot: head?.snapshot };
       }
       const snapshot = await parts.snapshots.create(manifestOf(plan, tree, receipts), options);
@@ -107,7 +122,7 @@ export async function commitSnapshot(
         const now = await parts.snapshots.readHead(source, options);
         if (now?.snapshot.id !== snapshot.id) throw new FirnError('FIRN_PUBLISH_CONFLICT', { source });
       }
-      return await finish(parts, planName, snapshot, options);
+      return await finish(parts, snapshot, removePlan, options);
     },
     options,
   );
@@ -115,12 +130,12 @@ export async function commitSnapshot(
 
 async function finish(
   parts: PublishParts,
-  planName: string,
   snapshot: Snapshot,
+  removePlan: () => Promise<boolean>,
   options?: CallOptions,
 ): Promise<PublishOutcome> {
-  await deletePlan(parts.state, planName, options);
-  await retireBatches(parts, snapshot.source, snapshot.batches, options);
+  await removePlan();
+  await retirePublished(parts, snapshot, options);
   return { outcome: 'published', snapshot };
 }
 

@@ -3,6 +3,7 @@
  * source to its latest snapshot; it moves only by compare-and-swap, and a missing or damaged head is rebuilt from the
  * snapshots themselves.
  */
+import { LRUCache } from 'lru-cache';
 import { pMapIterable } from 'p-map';
 import { FirnError, isFirnError } from '../errors.ts';
 import { parseJsonBlob } from '../sealing/json-blob.ts';
@@ -13,6 +14,7 @@ import { encodeSnapshot, idInName, parseSnapshot, SNAPSHOT_PREFIX, type Snapshot
 const READS_IN_FLIGHT = 16;
 const HEAD_FORMAT = 1;
 const CANDIDATES_NAMED_MAX = 8;
+const SOURCES_KNOWN_MAX = 10_000;
 
 export interface Head {
   readonly snapshot: Snapshot;
@@ -27,6 +29,8 @@ export interface DamagedSnapshot {
 export class SnapshotStore {
   readonly #data: SealedBlobs;
   readonly #state: SealedBlobs;
+  /** The source of a snapshot, by its name; snapshots never change. */
+  readonly #sources = new LRUCache<string, string>({ max: SOURCES_KNOWN_MAX });
 
   constructor(data: SealedBlobs, state: SealedBlobs) {
     this.#data = data;
@@ -63,7 +67,9 @@ export class SnapshotStore {
       try {
         return await this.get(name, { signal });
       } catch (error) {
-        if (onDamaged && isFirnError(error)) return { name, error };
+        if (onDamaged && isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED', 'FIRN_BLOB_MISSING')) {
+          return { name, error };
+        }
         throw error;
       }
     };
@@ -139,11 +145,36 @@ export class SnapshotStore {
     }
   }
 
-  /** The newest snapshot of a source by the names' order; publishes of one source follow one another in time. */
+  /**
+   * The newest snapshot of a source by the names' order; publishes of one source follow one another in time.
+   * @throws the error of a damaged snapshot that is newer: it may be the one, and the source must not go on without it.
+   */
   async #newest(source: string, options?: CallOptions): Promise<Snapshot | undefined> {
     let newest: Snapshot | undefined;
-    for await (const snapshot of this.list({ ...options, source, onDamaged: () => {} })) newest = snapshot;
+    let damaged: DamagedSnapshot | undefined;
+    const onDamaged = (each: DamagedSnapshot) => {
+      damaged = each;
+    };
+    for await (const snapshot of this.list({ ...options, source, onDamaged })) newest = snapshot;
+    const last = damaged as DamagedSnapshot | undefined;
+    if (last && (newest === undefined || last.name > snapshotName(newest))) throw last.error;
     return newest;
+  }
+
+  /**
+   * The newest snapshot of the head's source that was published after the head; undefined where the head is the newest,
+   * as it is unless the state container was brought back from an older copy.
+   */
+  async laterThan(head: Head, options?: CallOptions): Promise<Snapshot | undefined> {
+    const from = snapshotName(head.snapshot);
+    let latest: Snapshot | undefined;
+    for (const name of await this.names(options)) {
+      if (name <= from || (this.#sources.get(name) ?? head.snapshot.source) !== head.snapshot.source) continue;
+      const snapshot = await this.get(name, options);
+      this.#sources.set(name, snapshot.source);
+      if (snapshot.source === head.snapshot.source) latest = snapshot;
+    }
+    return latest;
   }
 }
 

@@ -25,6 +25,20 @@ export interface SkippedPaths {
   readonly paths: readonly SkippedPath[];
 }
 
+export interface PublishedBatch {
+  readonly batch: string;
+  readonly run: string;
+}
+
+export function isPublishedBatches(value: unknown): value is PublishedBatch[] {
+  const isBatch = (each: unknown) =>
+    typeof each === 'object' &&
+    each !== null &&
+    typeof (each as Partial<PublishedBatch>).batch === 'string' &&
+    typeof (each as Partial<PublishedBatch>).run === 'string';
+  return Array.isArray(value) && value.every(isBatch);
+}
+
 export interface Snapshot {
   /** 16 hex digits. */
   readonly id: string;
@@ -39,8 +53,8 @@ export interface Snapshot {
   readonly changes: { readonly added: number; readonly changed: number; readonly removed: number };
   /** What this publish stored that was not there before. */
   readonly stored: { readonly newChunks: number; readonly newBytes: number; readonly storedBytes: number };
-  /** The batches whose receipts went into it. */
-  readonly batches: readonly string[];
+  /** The batches that went into it, each with the run whose receipt did. */
+  readonly batches: readonly PublishedBatch[];
   readonly skipped: SkippedPaths;
 }
 
@@ -68,7 +82,7 @@ export function encodeSnapshot(snapshot: Snapshot): Buffer {
       totals: { files: totals.files, folders: totals.folders, bytes: totals.bytes },
       changes: { added: changes.added, changed: changes.changed, removed: changes.removed },
       stored: { newChunks: stored.newChunks, newBytes: stored.newBytes, storedBytes: stored.storedBytes },
-      batches,
+      batches: batches.map(({ batch, run }) => ({ batch, run })),
       skipped: {
         count: skipped.count,
         paths: skipped.paths.slice(0, SKIPPED_NAMED_MAX).map(({ path, code, problem }) => ({ path, code, problem })),
@@ -92,7 +106,7 @@ export function parseSnapshot(name: string, body: Buffer): Snapshot {
     !hasNumbers(totals, 'files', 'folders', 'bytes') ||
     !hasNumbers(changes, 'added', 'changed', 'removed') ||
     !hasNumbers(stored, 'newChunks', 'newBytes', 'storedBytes') ||
-    !Array.isArray(batches) ||
+    !isPublishedBatches(batches) ||
     !hasNumbers(skipped, 'count') ||
     !Array.isArray(skipped.paths) ||
     snapshotName({ id, time }) !== name

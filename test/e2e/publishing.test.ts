@@ -56,12 +56,12 @@ describe('through the hosted functions on Azurite', () => {
   test('a redelivered event and a redelivered queue message change nothing', async () => {
     const first = await drop('again', { a: 'one' });
     const [batch] = first.batches;
-    await hosted.queueBatch('again', batch!);
+    await hosted.queueBatch('again', batch!.batch);
     await recordUpload(hosted.repository, 'again/a');
     await hosted.publish('again');
     await quiet('again');
     await until('the message was delivered', () =>
-      hosted.logs.some((line) => line.includes(`again/${batch}: retired`)) ? true : undefined,
+      hosted.logs.some((line) => line.includes(`again/${batch!.batch}: retired`)) ? true : undefined,
     );
     expect((await snapshotsOf('again')).map(({ id }) => id)).toEqual([first.id]);
   }, 60_000);

@@ -184,10 +184,10 @@ describe('a publish that dies or meets another', () => {
       const { repository, reopen } = await createTestRepository();
       await upload(repository, 'src/a', 'one');
       await archiveAll(repository, 'src');
-      const { name, plan } = (await planPublish(repository, 'src'))!;
-      if (died !== 'plan') await flushShards(repository, name, { from: 0, to: 256 });
+      const plan = (await planPublish(repository, 'src'))!;
+      if (died !== 'plan') await flushShards(repository, plan, { from: 0, to: 256 });
       if (died === 'build' || died === 'snapshot') {
-        const tree = await buildFiletrees(repository, name);
+        const tree = await buildFiletrees(repository, plan);
         if (died === 'snapshot') {
           // Died between writing the manifest and moving the head.
           const { snapshots } = repository;
@@ -200,7 +200,7 @@ describe('a publish that dies or meets another', () => {
               },
             }),
           });
-          await expect(commitSnapshot(dying, name, tree)).rejects.toThrow('died');
+          await expect(commitSnapshot(dying, plan, tree)).rejects.toThrow('died');
         }
       }
       const fresh = await reopen();
@@ -209,7 +209,7 @@ describe('a publish that dies or meets another', () => {
       await publishSource(fresh, 'src');
       await publishSource(fresh, 'src');
       const all = await snapshotsOf(fresh);
-      expect(all[0]?.id, died).toBe(plan.snapshot.id);
+      expect(all[0]?.id, died).toBe(plan.snapshot);
       expect(
         all.map(({ parent }) => parent),
         died,

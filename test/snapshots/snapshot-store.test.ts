@@ -19,7 +19,7 @@ function snapshotOf(id: string, over: Partial<Snapshot> = {}): Snapshot {
     totals: { files: 1, folders: 2, bytes: 3 },
     changes: { added: 1, changed: 0, removed: 0 },
     stored: { newChunks: 1, newBytes: 3, storedBytes: 100 },
-    batches: ['0000000000'],
+    batches: [{ batch: '0000000001-00000000', run: '0'.repeat(16) }],
     skipped: { count: 0, paths: [] },
     ...over,
   };
