@@ -241,22 +241,31 @@ async function openFile(entryPath: string, local: string, options?: CallOptions)
       throw new FirnError('FIRN_FILE_UNREADABLE', { path: entryPath, problem: 'it is not a file any more' });
     }
     const opened = handle;
+    let answer: Promise<boolean> | undefined;
     return {
       type: 'file',
       attributes: attributesOf(before),
       content: contentOf(entryPath, opened, Number(before.size), options?.signal),
-      unchanged: async () => {
-        try {
-          const after = await opened.stat({ bigint: true });
-          return after.size === before.size && after.mtimeNs === before.mtimeNs && after.ctimeNs === before.ctimeNs;
-        } finally {
-          await opened.close();
-        }
+      unchanged: () => {
+        answer ??= stoodStill(opened, before);
+        return answer;
       },
     };
   } catch (error) {
     await handle?.close();
     return goneOrUnreadable(entryPath, error);
+  }
+}
+
+/** Closes the file. One that cannot be asked any more did not stand still. */
+async function stoodStill(handle: FileHandle, before: BigIntStats): Promise<boolean> {
+  try {
+    const after = await handle.stat({ bigint: true });
+    return after.size === before.size && after.mtimeNs === before.mtimeNs && after.ctimeNs === before.ctimeNs;
+  } catch {
+    return false;
+  } finally {
+    await handle.close();
   }
 }
 

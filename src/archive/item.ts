@@ -9,7 +9,7 @@ export type OpenedItem =
       readonly attributes: EntryAttributes;
       readonly etag?: string | undefined;
       readonly content: AsyncIterable<Buffer>;
-      /** Asked after the content was read: whether it stood still meanwhile. Releases what the opening holds. */
+      /** Asked after the content was read: whether it stood still meanwhile. Releases what the opening holds; never rejects. */
       readonly unchanged: () => Promise<boolean>;
     }
   | {

@@ -10,7 +10,13 @@ import { FirnError, isFirnError } from '../errors.ts';
 import type { EntryAttributes } from '../filetree/entry.ts';
 import { checkSourceName } from '../journal/source-name.ts';
 import type { SkippedPath } from '../snapshots/snapshot.ts';
-import { type BlobMetadata, type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import {
+  type BlobMetadata,
+  type BlobProperties,
+  type BlobStore,
+  type CallOptions,
+  isBlobFailure,
+} from '../storage/blob-store.ts';
 import { checkFolder, type FolderScan, scanFolder } from './folder-source.ts';
 import type { ArchiveItem, OpenedItem } from './item.ts';
 
@@ -103,19 +109,45 @@ async function uploadItem(
       return { type: 'link', bytes: written ? 0 : undefined };
     }
     const metadata = metadataOf(opened.attributes);
-    let written: boolean;
-    try {
-      written =
-        item.bytes > SINGLE_BYTES_MAX
-          ? await putStream(inbox, name, opened.content, item.bytes, metadata, signal)
-          : await put(inbox, name, Buffer.concat(await Array.fromAsync(opened.content)), metadata, signal);
-    } catch (error) {
-      await opened.unchanged().catch(() => false);
-      throw error;
+    if (item.bytes > SINGLE_BYTES_MAX) {
+      try {
+        const written = await putStream(inbox, name, stable(opened), item.bytes, metadata, signal);
+        return { type: 'file', bytes: written ? item.bytes : undefined };
+      } catch (error) {
+        if (error instanceof ChangedWhileRead) continue;
+        throw error;
+      } finally {
+        // Where it was not asked for by reading to the end.
+        await opened.unchanged();
+      }
     }
-    if (await opened.unchanged()) return { type: 'file', bytes: written ? item.bytes : undefined };
+    const body = await readWhole(opened);
+    if (body === undefined) continue;
+    return { type: 'file', bytes: (await put(inbox, name, body, metadata, signal)) ? body.length : undefined };
   }
   throw new FirnError('FIRN_FILE_CHANGING', { path: item.path, tries: READ_TRIES_MAX });
+}
+
+type OpenedFile = Extract<OpenedItem, { type: 'file' }>;
+
+class ChangedWhileRead extends Error {}
+
+/** The content, which fails at its end when the file did not stand still: nothing of it is to become visible then. */
+async function* stable(opened: OpenedFile): AsyncGenerator<Buffer> {
+  yield* opened.content;
+  if (!(await opened.unchanged())) throw new ChangedWhileRead();
+}
+
+/** @returns undefined when the file did not stand still. */
+async function readWhole(opened: OpenedFile): Promise<Buffer | undefined> {
+  let unchanged = false;
+  let body: Buffer;
+  try {
+    body = Buffer.concat(await Array.fromAsync(opened.content));
+  } finally {
+    unchanged = await opened.unchanged();
+  }
+  return unchanged ? body : undefined;
 }
 
 /** Writes a blob over whatever is there, unless it is the same already. @returns whether it was written. */
@@ -152,14 +184,15 @@ async function putStream(
   metadata: BlobMetadata,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
+  let there: BlobProperties | undefined;
   try {
-    const there = await inbox.properties(name, { signal });
-    if (there.bytes === bytes && sameMetadata(there.metadata, metadata)) return false;
-    await inbox.delete(name, { signal, ifMatch: there.etag });
+    there = await inbox.properties(name, { signal });
   } catch (error) {
-    if (!isBlobFailure(error, 'changed', 'missing')) throw error;
+    if (!isBlobFailure(error, 'missing')) throw error;
   }
-  await inbox.createFromStream(name, content, { metadata, signal });
+  if (there?.bytes === bytes && sameMetadata(there.metadata, metadata)) return false;
+  if (there === undefined) await inbox.createFromStream(name, content, { metadata, signal });
+  else await inbox.replaceFromStream(name, content, { metadata, signal, ifMatch: there.etag });
   return true;
 }
 

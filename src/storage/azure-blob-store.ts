@@ -126,6 +126,22 @@ export function createAzureBlobStore(container: ContainerClient): BlobStore {
       });
     },
 
+    async replaceFromStream(name, body, options) {
+      checkBlobName(name);
+      checkMetadata(options.metadata);
+      return await run(name, options.signal, async () => {
+        const client = container.getBlockBlobClient(name);
+        const conditions = { ifMatch: options.ifMatch };
+        try {
+          return written(await uploadBlocks(client, body, { ...writeOptions(options), conditions }, options.signal));
+        } catch (error) {
+          // Another writer's commit has dropped our blocks, and changed the blob.
+          if (codeOf(error) !== 'InvalidBlockList') throw error;
+          throw new BlobStoreError('changed', name, { cause: error });
+        }
+      });
+    },
+
     async read(name, options = {}) {
       checkBlobName(name);
       checkRange(options.offset, options.length);

@@ -135,6 +135,12 @@ export interface BlobStore {
   createFromStream(name: string, body: AsyncIterable<Uint8Array>, options?: WriteOptions): Promise<WriteResult>;
   /** Replaces a blob that has this ETag (`If-Match`). Fails with `changed` also when there is no blob, and with `leased`. */
   replace(name: string, body: Uint8Array, options: WriteOptions & { ifMatch: string }): Promise<WriteResult>;
+  /** The same for a body of any length; until all of it is there, the old blob is. */
+  replaceFromStream(
+    name: string,
+    body: AsyncIterable<Uint8Array>,
+    options: WriteOptions & { ifMatch: string },
+  ): Promise<WriteResult>;
 
   /**
    * Reads a blob or a range into memory. A range that ends behind the blob is cut; one that begins at its end is empty;

@@ -219,6 +219,12 @@ function storeOver(
       return put(name, copy, options);
     },
 
+    async replaceFromStream(name, body, options) {
+      const pieces: Buffer[] = [];
+      for await (const piece of abortablePieces(body, options.signal)) pieces.push(Buffer.from(piece));
+      return await this.replace(name, Buffer.concat(pieces), options);
+    },
+
     async read(name, options = {}) {
       checkBlobName(name);
       checkRange(options.offset, options.length);

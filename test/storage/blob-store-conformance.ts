@@ -167,6 +167,34 @@ export function blobStoreConformance(label: string, subject: ConformanceSubject)
       });
     });
 
+    describe('replaceFromStream', () => {
+      test('replaces the blob with this ETag, whatever the length, and no other', async () => {
+        const store = await subject.open();
+        const { etag } = await store.create('a', text('old'));
+        const large = [Buffer.alloc(5 * 1024 * 1024, 1), Buffer.alloc(5 * 1024 * 1024, 2)];
+        const second = await store.replaceFromStream('a', pieces(...large), { ifMatch: etag, metadata: { k: 'v' } });
+        const { body, properties } = await store.read('a');
+        expect(body.equals(Buffer.concat(large))).toBe(true);
+        expect(properties).toMatchObject({ etag: second.etag, metadata: { k: 'v' } });
+        for (const content of [pieces(text('x')), pieces(...large)]) {
+          await expect(store.replaceFromStream('a', content, { ifMatch: etag })).rejects.toEqual(failure('changed'));
+        }
+        expect((await store.properties('a')).etag).toBe(second.etag);
+      });
+
+      test('leaves the old blob where the stream fails', async () => {
+        const store = await subject.open();
+        const { etag } = await store.create('a', text('old'));
+        const broken = new Error('broken');
+        async function* failing() {
+          yield Buffer.alloc(20 * 1024 * 1024, 1);
+          throw broken;
+        }
+        await expect(store.replaceFromStream('a', failing(), { ifMatch: etag })).rejects.toBe(broken);
+        expect((await store.read('a')).body.toString()).toBe('old');
+      });
+    });
+
     describe('createFromStream', () => {
       test('pieces of any size become one blob, with metadata and tier', async () => {
         const store = await subject.open();
