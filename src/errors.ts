@@ -202,6 +202,10 @@ const table = {
     advice: 'Other writers are busy with it. Nothing is lost; try again.',
     retryable: true,
   },
+  FIRN_CACHE_UNUSABLE: {
+    message: 'The cache folder {path} cannot be used: {problem}.',
+    advice: 'The work goes on without it, with more reads from storage. Correct or unset FIRN_CACHE_FOLDER.',
+  },
   FIRN_JOURNAL_DAMAGED: {
     message: 'The journal partition {blob} is damaged: {problem}.',
     advice:
@@ -271,15 +275,18 @@ export class FirnError extends Error {
   override readonly name = 'FirnError';
   readonly code: ErrorCode;
   readonly details: ErrorDetails;
+  readonly #advice: string | undefined;
 
-  constructor(code: ErrorCode, details: ErrorDetails = {}, options?: { cause?: unknown }) {
+  /** @param options `advice` takes the place of the table's, where more is known of what helps. */
+  constructor(code: ErrorCode, details: ErrorDetails = {}, options?: { cause?: unknown; advice?: string }) {
     super(fill(table[code].message, details), options);
     this.code = code;
     this.details = details;
+    this.#advice = options?.advice;
   }
 
   get advice(): string {
-    return fill(table[this.code].advice, this.details);
+    return this.#advice ?? fill(table[this.code].advice, this.details);
   }
 
   get retryable(): boolean {

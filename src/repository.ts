@@ -10,7 +10,7 @@ import { chunkWriterSizes, createChunkWriter } from './chunks/chunk-writer.ts';
 import { checkChunkerParameters, createChunker } from './chunks/chunker.ts';
 import { FirnError, isFirnError } from './errors.ts';
 import { createFiletreeStore, type FiletreeStore } from './filetree/filetree-store.ts';
-import { ChunkIndex } from './index/chunk-index.ts';
+import { createChunkIndexes } from './index/chunk-index.ts';
 import type { JournalSettings } from './journal/journal.ts';
 import { createJournals } from './journal/journals.ts';
 import type { PublishParts } from './publish/parts.ts';
@@ -219,7 +219,11 @@ function wire(
     filetrees,
     snapshots: new SnapshotStore(data, state),
     chunks: createChunkReader(dataStore, keys, { cacheBytesMax: settings.frameCacheBytesMax }),
-    createIndex: () => new ChunkIndex(state, { cacheBytesMax: settings.indexCacheBytesMax }),
+    createIndex: createChunkIndexes(state, {
+      cacheBytesMax: settings.indexCacheBytesMax,
+      cacheFolder: settings.cacheFolder,
+      onWarning: inbox.onWarning,
+    }),
     createWriter: (onStored, signal) =>
       createChunkWriter(
         dataStore,

@@ -150,6 +150,8 @@ export interface Settings extends NumberSettings {
   readonly sealSchedule: string;
   /** FIRN_PUBLISH_SCHEDULE: when publishes that are due are started, and those that died are picked up. */
   readonly publishSchedule: string;
+  /** FIRN_CACHE_FOLDER: a local folder that keeps sealed shards for later runs; none where undefined. */
+  readonly cacheFolder: string | undefined;
   /** FIRN_PASSPHRASE. */
   readonly passphrase: string | undefined;
 }
@@ -213,6 +215,7 @@ export function readSettings(environment: Environment): SettingsReading {
     chunkTier: readWord('FIRN_CHUNK_TIER', tiers, 'Hot', environment),
     sealSchedule: settingText(environment, 'FIRN_SEAL_SCHEDULE') ?? '0 * * * * *',
     publishSchedule: settingText(environment, 'FIRN_PUBLISH_SCHEDULE') ?? '30 * * * * *',
+    cacheFolder: settingText(environment, 'FIRN_CACHE_FOLDER'),
     passphrase: settingText(environment, 'FIRN_PASSPHRASE'),
   };
   return { settings, warnings };

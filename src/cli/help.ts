@@ -39,6 +39,7 @@ const environmentRows: readonly (readonly [string, string])[] = [
   ['FIRN_REPOSITORY', 'name of the repository (firn)'],
   ['FIRN_PASSPHRASE', 'passphrase of the repository'],
   ['FIRN_CHUNK_TIER', 'tier of new content: Hot, Cool, Cold or Archive (Hot)'],
+  ['FIRN_CACHE_FOLDER', 'folder that keeps sealed shards of the chunk index for later runs (none)'],
   ['FIRN_DEBUG', '1 prints stack traces'],
   ...Object.values(numberSettings).map(
     ({ env, about, fallback, unit }) =>

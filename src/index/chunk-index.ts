@@ -1,28 +1,37 @@
 /**
  * The chunk index: chunk hash → where its bytes are. The one way in; everything else in this folder is internal.
  *
- * A lookup sees, in this order: what this session recorded, the tables it was told to consult (receipts that are not
- * published yet), the shards. `record` takes locations of chunks that are durable, and of nothing else. The recorded
- * set leaves the session in one step, either with `take` (the caller makes it durable, in a receipt) or with `flush`
- * (merged into the shards); what is recorded while a flush runs belongs to the next one. Shards change only by
- * compare-and-swap, so that no update is lost whoever else writes. When a shard cannot be written, its locations go back
- * to the recorded set and `flush` fails.
+ * A `ChunkIndex` is a session: one run of archiving, publishing or restoring. A lookup sees, in this order: what this
+ * session recorded (also while it is being flushed), the tables it was told to consult (receipts that are not published
+ * yet), the shards as they were listed at the first lookup or later. `record` takes locations of chunks that are durable,
+ * and of nothing else. The recorded set leaves the session in one step, either with `take` (the caller makes it durable,
+ * in a receipt) or with `flush` (merged into the shards); what is recorded while a flush runs belongs to the next one.
+ * Shards change only by compare-and-swap, so that no update is lost whoever else writes. When a shard cannot be written,
+ * its locations go back to the recorded set and `flush` fails.
+ *
+ * Sessions of one repository share their caches (`createChunkIndexes`). Each lists the shards anew, so that what another
+ * writer published is noticed by its ETag, and only that is read again.
  */
 import pMap from 'p-map';
 import type { ChunkLocation, LocationTable } from '../chunks/location.ts';
-import { FirnError } from '../errors.ts';
+import type { FirnError } from '../errors.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
-import { mergeShard } from './shard.ts';
+import { DiskCache } from './disk-cache.ts';
+import { Recorded } from './recorded.ts';
+import { lookupUnder, tablesUnder } from './root-reader.ts';
+import { allRoots, PREFIX_DIGITS_MIN, rootOf } from './root-view.ts';
+import { RootWriter } from './root-writer.ts';
+import { SessionViews } from './session-views.ts';
+import { SHARD_ENTRIES_MAX } from './shard.ts';
+import { ShardCache } from './shard-cache.ts';
 import { ShardStore } from './shard-store.ts';
 
-/** Shards written at the same time by one flush. */
+/** Roots flushed at the same time by one flush. */
 const FLUSH_WORKERS = 16;
-/** Shards read at the same time by one lookup. */
+/** Roots looked up at the same time by one lookup. */
 const LOOKUP_WORKERS = 16;
-/** Compare-and-swap rounds on one shard. Each lost round means that another writer won one. */
-const MERGE_TRIES_MAX = 100;
 
 export interface FlushReport {
   /** Locations that were new to the index. */
@@ -45,16 +54,40 @@ export interface LookupResult {
   readonly pending: boolean;
 }
 
+export interface ChunkIndexOptions {
+  /** Memory for shards. */
+  readonly cacheBytesMax: number;
+  /** A folder that keeps sealed shards for later runs; none where undefined. It may be deleted at any time. */
+  readonly cacheFolder?: string | undefined;
+  /** Told when that folder cannot be used (FIRN_CACHE_UNUSABLE); the work goes on without it. */
+  readonly onWarning?: ((error: FirnError) => void) | undefined;
+  /** Internal, for tests: entries over which a shard splits. */
+  readonly shardEntriesMax?: number;
+}
+
+/** Gives sessions over one container that share their caches. */
+export function createChunkIndexes(state: SealedBlobs, options: ChunkIndexOptions): () => ChunkIndex {
+  const { cacheFolder: folder, onWarning } = options;
+  const disk = folder === undefined ? undefined : new DiskCache({ folder, scope: state.store.url, onWarning });
+  const cache = new ShardCache(options.cacheBytesMax, disk);
+  return () => new ChunkIndex(state, options, cache);
+}
+
 export class ChunkIndex {
   /** Hex digits of the shortest shard prefix: 256 roots. */
-  static readonly PREFIX_DIGITS_MIN = 2;
+  static readonly PREFIX_DIGITS_MIN = PREFIX_DIGITS_MIN;
 
   readonly #shards: ShardStore;
-  #recorded = new Map<Hash, ChunkLocation>();
+  readonly #views: SessionViews;
+  readonly #entriesMax: number;
+  readonly #recorded = new Recorded();
   #consulted: LocationTable[] = [];
 
-  constructor(state: SealedBlobs, options: { cacheBytesMax: number }) {
-    this.#shards = new ShardStore(state, options.cacheBytesMax);
+  /** A session on its own; `cache` is internal. */
+  constructor(state: SealedBlobs, options: ChunkIndexOptions, cache?: ShardCache) {
+    this.#shards = new ShardStore(state, cache ?? new ShardCache(options.cacheBytesMax));
+    this.#views = new SessionViews(this.#shards);
+    this.#entriesMax = options.shardEntriesMax ?? SHARD_ENTRIES_MAX;
   }
 
   /** Adds a table of durable chunks that are not in the shards yet; lookups see it from now on. */
@@ -62,24 +95,22 @@ export class ChunkIndex {
     this.#consulted.push(table);
   }
 
-  /** Looks up many chunks at once; unknown ones are absent from the answer. */
+  /**
+   * Looks up many chunks at once; unknown ones are absent from the answer.
+   * @throws FIRN_SEAL_BROKEN, FIRN_BLOB_DAMAGED, FIRN_REPOSITORY_NEWER for a shard that these chunks need.
+   */
   async lookup(hashes: Iterable<Hash>, options?: CallOptions): Promise<Map<Hash, LookupResult>> {
     const found = new Map<Hash, LookupResult>();
-    const byRoot = new Map<string, Hash[]>();
+    const wanted: Hash[] = [];
     for (const hash of new Set(hashes)) {
-      const pending = this.#recorded.get(hash) ?? this.#inConsulted(hash);
+      const pending = this.#recorded.find(hash) ?? this.#inConsulted(hash);
       if (pending) found.set(hash, { location: pending, pending: true });
-      else pushTo(byRoot, rootOf(hash), hash);
+      else wanted.push(hash);
     }
+    const add = (location: ChunkLocation) => found.set(location.hash, { location, pending: false });
     await pMap(
-      byRoot,
-      async ([root, wanted]) => {
-        const table = await this.#shards.cached(root, options);
-        for (const hash of wanted) {
-          const location = table?.find(hash);
-          if (location) found.set(hash, { location, pending: false });
-        }
-      },
+      Map.groupBy(wanted, rootOf),
+      async ([root, group]) => await lookupUnder(this.#parts, root, group, add, options),
       { concurrency: LOOKUP_WORKERS },
     );
     return found;
@@ -87,84 +118,80 @@ export class ChunkIndex {
 
   /** Records locations of durable chunks. The first location of a chunk stays. */
   record(locations: Iterable<ChunkLocation>): void {
-    for (const location of locations) {
-      if (!this.#recorded.has(location.hash)) this.#recorded.set(location.hash, location);
-    }
+    this.#recorded.add(locations);
   }
 
   get recordedCount(): number {
-    return this.#recorded.size;
+    return this.#recorded.count;
   }
 
   /** Hands the recorded set to the caller and begins a new one. */
   take(): ChunkLocation[] {
-    const taken = this.#recorded;
-    this.#recorded = new Map();
-    return [...taken.values()];
+    return this.#recorded.take();
   }
 
   /**
    * Merges the recorded set into the shards.
-   * Fails with the first error of any shard, after all of them have ended; what was not written stays recorded.
+   * Fails with the first error of any root, after all of them have ended; what was not written stays recorded.
    */
   async flush(options?: CallOptions): Promise<FlushReport> {
-    const byRoot = new Map<string, ChunkLocation[]>();
-    for (const location of this.take()) pushTo(byRoot, rootOf(location.hash), location);
-    let added = 0;
-    let shardsWritten = 0;
-    let conflicts = 0;
+    const report = { added: 0, shardsWritten: 0, conflicts: 0 };
     const failures: unknown[] = [];
-    await pMap(
-      byRoot,
-      async ([root, locations]) => {
-        try {
-          const merged = await this.#mergeInto(root, locations, options);
-          added += merged.added;
-          conflicts += merged.conflicts;
-          if (merged.added > 0) shardsWritten += 1;
-        } catch (error) {
-          this.record(locations);
-          failures.push(error);
-        }
-      },
-      { concurrency: FLUSH_WORKERS },
-    );
+    const since = this.#views.moment();
+    const flushRoot = async (root: string, locations: readonly ChunkLocation[]): Promise<boolean> => {
+      const writer = new RootWriter(root, { ...this.#parts, entriesMax: this.#entriesMax }, since, options);
+      try {
+        await writer.flush(locations);
+        return true;
+      } catch (error) {
+        failures.push(error);
+        return false;
+      } finally {
+        report.added += writer.added;
+        report.shardsWritten += writer.shardsWritten;
+        report.conflicts += writer.conflicts;
+      }
+    };
+    await this.#recorded.leave(async (leaving) => {
+      const left = await pMap(
+        Map.groupBy(leaving, ({ hash }) => rootOf(hash)),
+        async ([root, locations]) => ((await flushRoot(root, locations)) ? [] : locations),
+        { concurrency: FLUSH_WORKERS },
+      );
+      return left.flat();
+    });
     if (failures.length > 0) throw failures[0];
-    return { added, shardsWritten, conflicts };
+    return report;
   }
 
-  async #mergeInto(
-    root: string,
-    locations: readonly ChunkLocation[],
-    options?: CallOptions,
-  ): Promise<{ added: number; conflicts: number }> {
-    for (let conflicts = 0; conflicts < MERGE_TRIES_MAX; conflicts += 1) {
-      options?.signal?.throwIfAborted();
-      const shard = await this.#shards.load(root, options);
-      const { table, added } = mergeShard(shard?.table, locations);
-      if (added === 0 || (await this.#shards.write(root, table, shard, options))) return { added, conflicts };
-    }
-    throw new FirnError('FIRN_INDEX_CONTENDED', { shard: root, tries: MERGE_TRIES_MAX });
+  /** Forgets which shards there were: the next lookup lists them again, and reads what has changed since. */
+  refresh(): void {
+    this.#views.drop();
   }
 
-  /** Reads every shard: all locations, root by root, in ascending order of their hashes. */
+  /** Reads every shard: all locations, in ascending order of their hashes, each once. */
   async *locations(options?: CallOptions): AsyncGenerator<ChunkLocation> {
-    for await (const { prefix } of this.#shards.prefixes(options)) {
-      const shard = await this.#shards.load(prefix, options);
-      if (shard) yield* shard.table.locations();
+    for (const root of allRoots) {
+      for await (const table of tablesUnder(this.#parts, root, options)) yield* table.locations();
     }
   }
 
+  /** Reads every shard. */
   async statistics(options?: CallOptions): Promise<IndexStatistics> {
     let shards = 0;
     let entries = 0;
     let storedBytes = 0;
-    for await (const shard of this.#shards.prefixes(options)) {
-      shards += 1;
-      storedBytes += shard.storedBytes;
-      entries += (await this.#shards.load(shard.prefix, options))?.table.count ?? 0;
+    for (const root of allRoots) {
+      for await (const table of tablesUnder(this.#parts, root, options)) entries += table.count;
+      const view = await this.#views.current(root, options);
+      shards += view.size;
+      for (const [, shard] of view.shards()) storedBytes += shard.storedBytes;
     }
     return { shards, entries, storedBytes };
+  }
+
+  get #parts(): { shards: ShardStore; views: SessionViews } {
+    return { shards: this.#shards, views: this.#views };
   }
 
   #inConsulted(hash: Hash): ChunkLocation | undefined {
@@ -176,17 +203,7 @@ export class ChunkIndex {
   }
 }
 
-function rootOf(hash: Hash): string {
-  return hash.slice(0, ChunkIndex.PREFIX_DIGITS_MIN);
-}
-
 /** The root with this number, 0 to 255. */
 export function rootNumber(hash: Hash): number {
   return Number.parseInt(rootOf(hash), 16);
-}
-
-function pushTo<K, V>(groups: Map<K, V[]>, key: K, value: V): void {
-  const group = groups.get(key);
-  if (group) group.push(value);
-  else groups.set(key, [value]);
 }

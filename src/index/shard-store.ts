@@ -1,80 +1,151 @@
 /**
- * Shards on storage, with a cache in memory that is bounded in bytes. A cached shard may be older than the stored one:
- * that costs a lookup its answer, never its truth, for a location once written stays true. Writers always compare and
- * swap against a fresh read.
+ * Shards on storage, read through the cache. Shards change by compare-and-swap only: `write` and `remove` take effect on
+ * the version that was read, or not at all. What is read is checked: the seal binds it to its name, the table to its
+ * format, the entries to the prefix. A shard that is damaged says so with advice to rebuild it.
  */
-import { LRUCache } from 'lru-cache';
 import { LocationTable } from '../chunks/location.ts';
+import { createSharedCalls, type SharedCalls } from '../chunks/shared-calls.ts';
+import { createSlots } from '../chunks/slots.ts';
+import { FirnError, isFirnError } from '../errors.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
-import type { CallOptions } from '../storage/blob-store.ts';
+import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { isShardPrefix, type ListedShard } from './root-view.ts';
+import type { ShardCache, StoredShard } from './shard-cache.ts';
 
 export const SHARD_PREFIX = 'chunk-index/';
 
-export interface StoredShard {
-  readonly table: LocationTable;
-  readonly etag: string;
-}
+/** Shards read from storage at the same time. */
+const READS_IN_FLIGHT_MAX = 16;
 
-/** What an empty entry costs in the cache, so that absent shards are bounded too. */
-const ENTRY_OVERHEAD_BYTES = 256;
+const REBUILD = 'Rebuild the chunk index from the chunk blobs with `firn repair-index`, then try again.';
+const NEWER = 'Use a newer Firn for this repository. Should the shard be damaged, rebuild it with `firn repair-index`.';
 
 export class ShardStore {
   readonly #state: SealedBlobs;
-  readonly #cache: LRUCache<string, { table: LocationTable | undefined }>;
-  readonly #loading = new Map<string, Promise<StoredShard | undefined>>();
+  readonly #cache: ShardCache;
+  readonly #reads: SharedCalls<StoredShard | undefined> = createSharedCalls();
+  readonly #slots = createSlots(READS_IN_FLIGHT_MAX);
 
-  constructor(state: SealedBlobs, cacheBytesMax: number) {
+  constructor(state: SealedBlobs, cache: ShardCache) {
     this.#state = state;
-    this.#cache = new LRUCache({
-      maxSize: cacheBytesMax,
-      sizeCalculation: ({ table }) => (table?.bytes.length ?? 0) + ENTRY_OVERHEAD_BYTES,
-    });
-  }
-
-  /** The shard as it is now; undefined when there is none. Fills the cache. */
-  async load(prefix: string, options?: CallOptions): Promise<StoredShard | undefined> {
-    const name = SHARD_PREFIX + prefix;
-    const found = await this.#state.find('shard', name, options);
-    const shard = found && { table: LocationTable.from(name, found.body), etag: found.etag };
-    this.#cache.set(prefix, { table: shard?.table });
-    return shard;
-  }
-
-  /** The shard from the cache, else from storage; callers that ask at the same time share one read. */
-  async cached(prefix: string, options?: CallOptions): Promise<LocationTable | undefined> {
-    const hit = this.#cache.get(prefix);
-    if (hit !== undefined) return hit.table;
-    const running = this.#loading.get(prefix);
-    if (running !== undefined) return (await running)?.table;
-    const loading = this.load(prefix, options).finally(() => this.#loading.delete(prefix));
-    this.#loading.set(prefix, loading);
-    return (await loading)?.table;
+    this.#cache = cache;
   }
 
   /**
-   * Writes a shard over the one that was read (`undefined`: there was none).
-   * @returns false when another writer was faster.
+   * The shard, from the cache where that holds the version with this ETag, else as it is on storage now (maybe of
+   * another ETag); undefined when there is none. Callers that ask at the same time share one read.
+   * @throws FIRN_SEAL_BROKEN, FIRN_BLOB_DAMAGED, FIRN_REPOSITORY_NEWER, FIRN_BLOB_OFFLINE.
+   */
+  async find(prefix: string, etag: string, options?: CallOptions): Promise<StoredShard | undefined> {
+    const hit = this.#cache.get(prefix, etag);
+    if (hit !== undefined) return hit;
+    return await this.#reads.join(
+      `${prefix} ${etag}`,
+      async (signal) => (await this.#fromDisk(prefix, etag)) ?? (await this.load(prefix, { signal })),
+      options?.signal,
+    );
+  }
+
+  /** The shard as it is on storage now; undefined when there is none. Fails as `find` does. */
+  async load(prefix: string, options?: CallOptions): Promise<StoredShard | undefined> {
+    const release = await this.#slots.acquire();
+    try {
+      const { body, properties } = await this.#state.store.read(SHARD_PREFIX + prefix, options);
+      const shard = { table: await this.#open(prefix, body), etag: properties.etag };
+      this.#cache.set(prefix, shard);
+      await this.#cache.disk?.write(prefix, shard.etag, body);
+      return shard;
+    } catch (error) {
+      if (isBlobFailure(error, 'offline')) {
+        throw new FirnError('FIRN_BLOB_OFFLINE', { blob: SHARD_PREFIX + prefix }, { cause: error, advice: REBUILD });
+      }
+      if (!isBlobFailure(error, 'missing')) throw error;
+      this.#cache.delete(prefix);
+      return undefined;
+    } finally {
+      release();
+    }
+  }
+
+  /**
+   * Writes a shard over the version with this ETag (`undefined`: there must be none).
+   * @returns undefined when another writer was faster: look again.
    */
   async write(
     prefix: string,
     table: LocationTable,
-    over: StoredShard | undefined,
+    over: string | undefined,
     options?: CallOptions,
-  ): Promise<boolean> {
+  ): Promise<ListedShard | undefined> {
     const name = SHARD_PREFIX + prefix;
-    const written =
-      over === undefined
-        ? await this.#state.create('shard', name, table.bytes, options)
-        : await this.#state.replace('shard', name, table.bytes, { ...options, ifMatch: over.etag });
-    if (written === undefined) this.#cache.delete(prefix);
-    else this.#cache.set(prefix, { table });
-    return written !== undefined;
+    const sealed = await this.#state.seal('shard', name, table.bytes);
+    try {
+      const { etag } =
+        over === undefined
+          ? await this.#state.store.create(name, sealed, options)
+          : await this.#state.store.replace(name, sealed, { ...options, ifMatch: over });
+      this.#cache.set(prefix, { table, etag });
+      await this.#cache.disk?.write(prefix, etag, sealed);
+      return { etag, storedBytes: sealed.length };
+    } catch (error) {
+      if (isBlobFailure(error, 'exists', 'changed', 'missing')) return undefined;
+      throw error;
+    }
   }
 
-  /** All shard prefixes with the bytes they take on storage. */
-  async *prefixes(options?: CallOptions): AsyncGenerator<{ prefix: string; storedBytes: number }> {
-    for await (const { name, bytes } of this.#state.store.list({ ...options, prefix: SHARD_PREFIX })) {
-      yield { prefix: name.slice(SHARD_PREFIX.length), storedBytes: bytes };
+  /** Deletes the shard with this ETag. @returns false when it changed; true when it is gone, by this call or another. */
+  async remove(prefix: string, etag: string, options?: CallOptions): Promise<boolean> {
+    try {
+      await this.#state.store.delete(SHARD_PREFIX + prefix, { ...options, ifMatch: etag });
+    } catch (error) {
+      if (isBlobFailure(error, 'changed')) return false;
+      throw error;
+    }
+    this.#cache.delete(prefix);
+    await this.#cache.disk?.remove(prefix);
+    return true;
+  }
+
+  /** The shards whose prefix begins so, in ascending order. Other blobs there are passed over. */
+  async *list(under: string, options?: CallOptions): AsyncGenerator<{ prefix: string; shard: ListedShard }> {
+    for await (const { name, etag, bytes } of this.#state.store.list({ ...options, prefix: SHARD_PREFIX + under })) {
+      const prefix = name.slice(SHARD_PREFIX.length);
+      if (isShardPrefix(prefix)) yield { prefix, shard: { etag, storedBytes: bytes } };
+    }
+  }
+
+  async #fromDisk(prefix: string, etag: string): Promise<StoredShard | undefined> {
+    const { disk } = this.#cache;
+    const sealed = await disk?.read(prefix, etag);
+    if (sealed === undefined) return undefined;
+    try {
+      const shard = { table: await this.#open(prefix, sealed), etag };
+      this.#cache.set(prefix, shard);
+      return shard;
+    } catch (error) {
+      // A damaged copy; storage has the shard itself.
+      if (!isFirnError(error)) throw error;
+      await disk?.remove(prefix, etag);
+      return undefined;
+    }
+  }
+
+  async #open(prefix: string, sealed: Buffer): Promise<LocationTable> {
+    const name = SHARD_PREFIX + prefix;
+    try {
+      const table = LocationTable.from(name, await this.#state.open('shard', name, sealed));
+      for (const at of table.count === 0 ? [] : [0, table.count - 1]) {
+        if (!table.location(at).hash.startsWith(prefix)) {
+          throw new FirnError('FIRN_BLOB_DAMAGED', { blob: name, problem: 'it holds chunks of another prefix' });
+        }
+      }
+      return table;
+    } catch (error) {
+      if (isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED', 'FIRN_REPOSITORY_NEWER')) {
+        const advice = error.code === 'FIRN_REPOSITORY_NEWER' ? NEWER : REBUILD;
+        throw new FirnError(error.code, error.details, { cause: error, advice });
+      }
+      throw error;
     }
   }
 }

@@ -1,15 +1,48 @@
-/** What becomes of a shard when new locations arrive. Pure. */
+/** What becomes of shards when locations arrive, are pushed down, or are laid out anew. Pure. */
 import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
+import { hexDigits } from './root-view.ts';
+
+/** A shard over this many entries splits sixteen ways: 96 KiB, so that one read answers a lookup. */
+export const SHARD_ENTRIES_MAX = 1_024;
 
 export interface ShardMerge {
   readonly table: LocationTable;
-  /** Locations that were not there before. 0 means that nothing needs to be written. */
+  /** Locations that were not there before. */
   readonly added: number;
+  /** False: nothing needs to be written. */
+  readonly changed: boolean;
 }
 
 /** Adds locations to a shard. A chunk that is there already keeps its place: the index keeps one of two copies. */
 export function mergeShard(shard: LocationTable | undefined, incoming: readonly ChunkLocation[]): ShardMerge {
   const known = shard === undefined ? [] : [...shard.locations()];
   const table = LocationTable.of([...known, ...incoming]);
-  return { table, added: table.count - known.length };
+  const added = table.count - known.length;
+  return { table, added, changed: added > 0 };
+}
+
+/** The same for locations from a parent: they win, so that a lookup answers the same before and after a split. */
+export function mergeFromParent(shard: LocationTable | undefined, incoming: readonly ChunkLocation[]): ShardMerge {
+  const table = LocationTable.of(shard === undefined ? incoming : [...incoming, ...shard.locations()]);
+  const changed = shard === undefined || !table.bytes.equals(shard.bytes);
+  return { table, added: table.count - (shard?.count ?? 0), changed };
+}
+
+/**
+ * Cuts all locations of a root (or of any prefix) into the shards that splitting would make of them: none over the
+ * threshold, none that overlaps another, none empty.
+ */
+export function planShards(
+  prefix: string,
+  locations: LocationTable,
+  entriesMax: number = SHARD_ENTRIES_MAX,
+): Map<string, LocationTable> {
+  const planned = new Map<string, LocationTable>();
+  const cut = (under: string, table: LocationTable): void => {
+    if (table.count === 0) return;
+    if (table.count <= entriesMax) planned.set(under, table);
+    else for (const digit of hexDigits) cut(under + digit, LocationTable.of(table.locationsUnder(under + digit)));
+  };
+  cut(prefix, LocationTable.of(locations.locationsUnder(prefix)));
+  return planned;
 }

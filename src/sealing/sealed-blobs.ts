@@ -55,6 +55,16 @@ export class SealedBlobs {
     this.#keys = keys;
   }
 
+  /** The bytes of a blob that holds this body under this name. */
+  async seal(kind: SealedKind, name: string, body: Uint8Array): Promise<Buffer> {
+    return await sealBytes(this.#keys, { kind, name }, body);
+  }
+
+  /** Opens the bytes of a blob of this name, wherever they come from. @throws FIRN_SEAL_BROKEN, FIRN_REPOSITORY_NEWER. */
+  async open(kind: SealedKind, name: string, sealed: Buffer): Promise<Buffer> {
+    return await openBytes(this.#keys, { kind, name }, sealed);
+  }
+
   /**
    * Creates a blob that is not there yet.
    * @returns its ETag and the bytes stored, or undefined when a blob of that name was there already.

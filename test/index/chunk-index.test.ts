@@ -1,13 +1,11 @@
-import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { ChunkLocation } from '../../src/chunks/location.ts';
 import { LocationTable } from '../../src/chunks/location.ts';
 import { ChunkIndex } from '../../src/index/chunk-index.ts';
-import { mergeShard } from '../../src/index/shard.ts';
 import { keysFromMaster } from '../../src/sealing/keys.ts';
 import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
-import { anyLocation, hashOf, locationOf } from '../kit/arbitraries.ts';
+import { hashOf, locationOf } from '../kit/arbitraries.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
 
 const keys = keysFromMaster(Buffer.alloc(32, 7));
@@ -20,21 +18,6 @@ function open(store: BlobStore): ChunkIndex {
 async function knownIn(index: ChunkIndex, wanted: readonly string[]): Promise<string[]> {
   return [...(await index.lookup(wanted)).keys()].sort();
 }
-
-describe('mergeShard', () => {
-  test('keeps the place of a chunk that is there, adds the others and says how many', () => {
-    fc.assert(
-      fc.property(fc.array(anyLocation), fc.array(anyLocation), (known, incoming) => {
-        const shard = LocationTable.of(known);
-        const merged = mergeShard(shard, incoming);
-        for (const location of shard.locations()) expect(merged.table.find(location.hash)).toEqual(location);
-        const fresh = new Set(incoming.map(({ hash }) => hash).filter((hash) => shard.find(hash) === undefined));
-        expect(merged.added).toBe(fresh.size);
-        expect(merged.table.count).toBe(shard.count + fresh.size);
-      }),
-    );
-  });
-});
 
 describe('ChunkIndex', () => {
   test('finds what was recorded before a flush, and a fresh instance finds it after', async () => {

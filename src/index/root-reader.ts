@@ -1,0 +1,91 @@
+/**
+ * Reads the shards of one root from the top down: the shallowest on a path first, and on a miss those below it.
+ *
+ * A shard that vanished or changed since it was listed may have been split: after reading it the root is listed once
+ * more, and the search goes on below, where the split has put its entries. Entries move down only, and each listing is
+ * younger than the miss that called for it; so whatever was in the index when the view was listed is found, whatever
+ * splits meanwhile.
+ */
+import pMap from 'p-map';
+import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
+import type { Hash } from '../sealing/keys.ts';
+import type { CallOptions } from '../storage/blob-store.ts';
+import { hexDigits, rootOf } from './root-view.ts';
+import type { SessionViews } from './session-views.ts';
+import { mergeFromParent } from './shard.ts';
+import type { ShardStore } from './shard-store.ts';
+
+/** Shards below one prefix asked for at the same time; the shard store bounds the reads. */
+const BRANCHES = 16;
+
+export interface RootReaderParts {
+  readonly shards: ShardStore;
+  readonly views: SessionViews;
+}
+
+/** Calls `found` for each of these hashes, which begin with `prefix`, that is in a shard. */
+export async function lookupUnder(
+  parts: RootReaderParts,
+  prefix: string,
+  hashes: readonly Hash[],
+  found: (location: ChunkLocation) => void,
+  options?: CallOptions,
+): Promise<void> {
+  const { table, hasBelow } = await readLevel(
+    parts,
+    prefix,
+    (shard) => hashes.some((hash) => !shard?.find(hash)),
+    options,
+  );
+  const missing: Hash[] = [];
+  for (const hash of hashes) {
+    const location = table?.find(hash);
+    if (location) found(location);
+    else missing.push(hash);
+  }
+  if (missing.length === 0 || !hasBelow) return;
+  const groups = Map.groupBy(missing, (hash) => hash.slice(0, prefix.length + 1));
+  await pMap(groups, async ([below, group]) => await lookupUnder(parts, below, group, found, options), {
+    concurrency: BRANCHES,
+  });
+}
+
+/**
+ * All locations under a prefix, as tables in ascending order that do not overlap: each chunk once, as a lookup would
+ * find it. Memory holds the shards on one path.
+ */
+export async function* tablesUnder(
+  parts: RootReaderParts,
+  prefix: string,
+  options?: CallOptions,
+  fromAbove?: LocationTable,
+): AsyncGenerator<LocationTable> {
+  const { table, hasBelow } = await readLevel(parts, prefix, () => true, options);
+  const merged = fromAbove === undefined ? table : mergeFromParent(table, [...fromAbove.locations()]).table;
+  if (!hasBelow) {
+    if (merged !== undefined && merged.count > 0) yield merged;
+    return;
+  }
+  for (const digit of hexDigits) {
+    const own = merged && LocationTable.of(merged.locationsUnder(prefix + digit));
+    yield* tablesUnder(parts, prefix + digit, options, own?.count === 0 ? undefined : own);
+  }
+}
+
+/** The shard at this prefix, and whether there are others below, as of a moment not before the shard was read. */
+async function readLevel(
+  { shards, views }: RootReaderParts,
+  prefix: string,
+  goesOn: (table: LocationTable | undefined) => boolean,
+  options: CallOptions | undefined,
+): Promise<{ table: LocationTable | undefined; hasBelow: boolean }> {
+  const view = await views.current(rootOf(prefix), options);
+  const listed = view.get(prefix);
+  if (listed === undefined) return { table: undefined, hasBelow: view.hasBelow(prefix) };
+  const shard = await shards.find(prefix, listed.etag, options);
+  if (shard?.etag === listed.etag) return { table: shard.table, hasBelow: view.hasBelow(prefix) };
+  const table = shard?.table;
+  if (!goesOn(table)) return { table, hasBelow: false };
+  const now = await views.relist(rootOf(prefix), options);
+  return { table, hasBelow: now.hasBelow(prefix) };
+}

@@ -1,0 +1,237 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import type { ChunkLocation } from '../../src/chunks/location.ts';
+import { ChunkIndex } from '../../src/index/chunk-index.ts';
+import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
+import type { BlobStore } from '../../src/storage/blob-store.ts';
+import { locationOf } from '../kit/arbitraries.ts';
+import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
+import { flushed, hooked, keys, locationsIn, missingFrom, mortal, open, shardNames, watched } from './index-kit.ts';
+
+/** No shard over the limit, none below another, and all of it found by a fresh session. */
+async function expectWhole(store: BlobStore, locations: readonly ChunkLocation[], entriesMax = 8): Promise<void> {
+  const names = await shardNames(store);
+  expect(names.filter((name) => names.some((other) => other !== name && other.startsWith(name)))).toEqual([]);
+  const index = open(store, entriesMax);
+  expect(await missingFrom(index, locations)).toEqual([]);
+  const listed = await Array.fromAsync(index.locations(), ({ hash }) => hash);
+  expect(listed).toEqual([...new Set(locations.map(({ hash }) => hash))].sort());
+  for (const name of names)
+    expect(listed.filter((hash) => hash.startsWith(name)).length).toBeLessThanOrEqual(entriesMax);
+}
+
+/** A root that is over the limit, as a Firn with a larger one left it. */
+async function grown(count: number): Promise<{ store: BlobStore; locations: ChunkLocation[] }> {
+  const store = createMemoryBlobStore();
+  const locations = [...locationsIn('ab', count), ...locationsIn('ab3c', 12)];
+  await flushed(open(store, 1000), locations);
+  return { store, locations };
+}
+
+describe('a shard over the limit', () => {
+  test('splits by the next digit, only as deep as its hashes ask', async () => {
+    const store = createMemoryBlobStore();
+    const locations = [...locationsIn('ab3c', 9), ...locationsIn('ab7', 3)];
+    await flushed(open(store), locations);
+    const names = await shardNames(store);
+    expect(names.filter((name) => name.length === 3)).toEqual(['ab7']);
+    expect(names.filter((name) => name.startsWith('ab3c')).length).toBe(names.length - 1);
+    await expectWhole(store, locations);
+  });
+
+  test('splits at 1,025 entries, not at 1,024', async () => {
+    const store = createMemoryBlobStore();
+    const locations = locationsIn('ab', 1025);
+    const session = () => new ChunkIndex(new SealedBlobs(store, keys), { cacheBytesMax: 1024 * 1024 });
+    await flushed(session(), locations.slice(0, 1024));
+    expect(await shardNames(store)).toEqual(['ab']);
+    await flushed(session(), locations);
+    expect(await shardNames(store)).toHaveLength(16);
+    await expectWhole(store, locations, 1024);
+  });
+
+  test('after a split takes new locations in its children, and makes the child that is missing', async () => {
+    const store = createMemoryBlobStore();
+    const first = [...locationsIn('ab3', 5), ...locationsIn('ab4', 5)];
+    await flushed(open(store), first);
+    expect(await shardNames(store)).toEqual(['ab3', 'ab4']);
+    const second = [...locationsIn('ab4', 1, 'new'), ...locationsIn('ab5', 1, 'new')];
+    await flushed(open(store), second);
+    expect(await shardNames(store)).toEqual(['ab3', 'ab4', 'ab5']);
+    await expectWhole(store, [...first, ...second]);
+  });
+});
+
+describe('a process that dies at any call of a split', () => {
+  for (const when of ['before', 'after'] as const) {
+    test(`${when} its effect hides nothing, and the next flush heals what it left`, async () => {
+      let died = true;
+      let deaths = 0;
+      let overlaps = 0;
+      for (let at = 1; died; at += 1) {
+        const { store, locations } = await grown(30);
+        const added = locationsIn('ab', 2, 'added');
+        died = await flushed(open(mortal(store, at, when)), added).then(
+          () => false,
+          (error: Error) => {
+            expect(error.message).toBe('the process is dead');
+            return true;
+          },
+        );
+        expect(await missingFrom(open(store), locations)).toEqual([]);
+        if (!died) break;
+        deaths += 1;
+        const names = await shardNames(store);
+        if (names.includes('ab') && names.length > 1) overlaps += 1;
+        expect(await Array.fromAsync(open(store).locations(), ({ hash }) => hash)).toEqual(
+          expect.arrayContaining(locations.map(({ hash }) => hash)),
+        );
+        await flushed(open(store), added);
+        await expectWhole(store, [...locations, ...added]);
+      }
+      expect(deaths).toBeGreaterThan(30);
+      expect(overlaps).toBeGreaterThan(10);
+    });
+  }
+
+  test('is healed also by a flush that brings nothing new to the root', async () => {
+    const { store, locations } = await grown(30);
+    await flushed(open(mortal(store, 12, 'after')), locationsIn('ab', 2, 'added')).catch(() => {});
+    expect(await shardNames(store)).toContain('ab');
+    await flushed(open(store), locations.slice(0, 1));
+    expect(await shardNames(store)).not.toContain('ab');
+  });
+});
+
+describe('a reader during a split', () => {
+  test('finds everything between any two calls of it, with what it listed before and with a fresh listing', async () => {
+    const { store, locations } = await grown(30);
+    const early = open(store, 1000);
+    await early.lookup([locations[0]!.hash]);
+    let looked = 0;
+    const splitting = hooked(store, {
+      after: async () => {
+        looked += 1;
+        expect(await missingFrom(open(store), locations)).toEqual([]);
+        expect(await missingFrom(early, locations)).toEqual([]);
+      },
+    });
+    await flushed(open(splitting), locationsIn('ab', 1, 'added'));
+    expect(looked).toBeGreaterThan(30);
+  });
+
+  test('that listed the shard before and reads it after lists once more, and answers', async () => {
+    const { store, locations } = await grown(30);
+    const { store: seen, calls } = watched(store);
+    let split = false;
+    const racing = hooked(seen, {
+      before: async (call) => {
+        if (call !== 'read' || split) return;
+        split = true;
+        await flushed(open(store), locationsIn('ab', 1, 'added'));
+      },
+    });
+    const reader = open(racing);
+    expect(await missingFrom(reader, locations)).toEqual([]);
+    expect(calls.filter((call) => call.startsWith('list'))).toEqual(['list chunk-index/', 'list chunk-index/ab']);
+    expect(split).toBe(true);
+  });
+
+  test('is not misled by a parent that was made again since it listed', async () => {
+    const { store, locations } = await grown(30);
+    let split = false;
+    const racing = hooked(store, {
+      before: async (call) => {
+        if (call !== 'read' || split) return;
+        split = true;
+        await flushed(open(store), locationsIn('ab', 1, 'added'));
+        // A writer with an old view makes the parent again, with one entry.
+        const other = createMemoryBlobStore();
+        await flushed(open(other), locationsIn('ab', 1, 'stale'));
+        await store.create('chunk-index/ab', (await other.read('chunk-index/ab')).body);
+      },
+    });
+    expect(await missingFrom(open(racing), locations)).toEqual([]);
+    expect(await missingFrom(open(store), [...locations, ...locationsIn('ab', 1, 'stale')])).toEqual([]);
+  });
+});
+
+test('where levels overlap the parent wins, each chunk is listed once, and the next flush brings them together', async () => {
+  const { store, locations } = await grown(30);
+  await flushed(open(store), locationsIn('ab', 1, 'added'));
+  const [twice] = locations;
+  const other = createMemoryBlobStore();
+  await flushed(open(other), [locationOf(twice!.hash, 5)]);
+  await store.create('chunk-index/ab', (await other.read('chunk-index/ab')).body);
+  const lookUp = async () => (await open(store).lookup([twice!.hash])).get(twice!.hash)?.location.frameOffset;
+  expect(await lookUp()).toBe(5);
+  const listed = await Array.fromAsync(open(store).locations());
+  expect(listed).toHaveLength(locations.length + 1);
+  expect(listed.find(({ hash }) => hash === twice!.hash)?.frameOffset).toBe(5);
+  await flushed(open(store), locationsIn('ab', 1, 'more'));
+  expect(await lookUp()).toBe(5);
+  await expectWhole(store, [...locations, ...locationsIn('ab', 1, 'added'), ...locationsIn('ab', 1, 'more')]);
+});
+
+test('eight writers on one root that splits again and again lose nothing', async () => {
+  const store = createMemoryBlobStore();
+  const own = (writer: number) => locationsIn('ab', 30, `writer ${writer}`);
+  await Promise.all(
+    Array.from({ length: 8 }, async (_, writer) => {
+      const kept = open(store);
+      for (const [n, location] of own(writer).entries()) await flushed(n % 2 === 0 ? kept : open(store), [location]);
+    }),
+  );
+  const all = Array.from({ length: 8 }, (_, writer) => own(writer)).flat();
+  expect(await missingFrom(open(store), all)).toEqual([]);
+  // Those that came last may have left something to heal.
+  await flushed(open(store), all);
+  await expectWhole(store, all);
+});
+
+test('however recording, looking up and flushing interleave, nothing is lost, and what is said to be in the shards is', async () => {
+  const pool = [...locationsIn('ab', 40), ...locationsIn('ab1', 20), ...locationsIn('cd', 20)];
+  const step = fc.record({
+    session: fc.nat({ max: 2 }),
+    act: fc.constantFrom('record', 'lookup', 'flush', 'flush and go on', 'reopen'),
+    picks: fc.array(fc.nat({ max: pool.length - 1 }), { maxLength: 12 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 30 }), fc.integer({ min: 1, max: 6 }), async (steps, entriesMax) => {
+      const store = createMemoryBlobStore();
+      const sessions = [0, 1, 2].map(() => ({ index: open(store, entriesMax), known: new Set<ChunkLocation>() }));
+      const running: Promise<unknown>[] = [];
+      const all = new Set<ChunkLocation>();
+      for (const { session: n, act, picks } of steps) {
+        const session = sessions[n]!;
+        const chosen = picks.map((pick) => pool[pick]!);
+        if (act === 'record') {
+          session.index.record(chosen);
+          for (const location of chosen) {
+            session.known.add(location);
+            all.add(location);
+          }
+        } else if (act === 'lookup') {
+          const found = await session.index.lookup(chosen.map(({ hash }) => hash));
+          for (const location of chosen) {
+            if (session.known.has(location)) expect(found.get(location.hash)?.location).toEqual(location);
+          }
+          const settled = chosen.filter(({ hash }) => found.get(hash)?.pending === false);
+          expect(await missingFrom(open(store), settled)).toEqual([]);
+        } else if (act === 'reopen') {
+          await session.index.flush();
+          sessions[n] = { index: open(store, entriesMax), known: new Set() };
+        } else {
+          const flush = session.index.flush();
+          if (act === 'flush') await flush;
+          else running.push(flush);
+        }
+      }
+      await Promise.all(running);
+      await Promise.all(sessions.map(({ index }) => index.flush()));
+      expect(await missingFrom(open(store), [...all])).toEqual([]);
+      for (const { index } of sessions) expect(index.recordedCount).toBe(0);
+    }),
+    { numRuns: 60 },
+  );
+});
