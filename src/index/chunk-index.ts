@@ -20,7 +20,7 @@ import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { DiskCache } from './disk-cache.ts';
 import { Recorded } from './recorded.ts';
-import { lookupUnder, tablesUnder } from './root-reader.ts';
+import { lookupInRoot, tablesUnder } from './root-reader.ts';
 import { allRoots, PREFIX_DIGITS_MIN, rootOf } from './root-view.ts';
 import { RootWriter } from './root-writer.ts';
 import { SessionViews } from './session-views.ts';
@@ -110,7 +110,7 @@ export class ChunkIndex {
     const add = (location: ChunkLocation) => found.set(location.hash, { location, pending: false });
     await pMap(
       Map.groupBy(wanted, rootOf),
-      async ([root, group]) => await lookupUnder(this.#parts, root, group, add, options),
+      async ([root, group]) => await lookupInRoot(this.#parts, root, group, add, options),
       { concurrency: LOOKUP_WORKERS },
     );
     return found;

@@ -23,31 +23,45 @@ export interface RootReaderParts {
   readonly views: SessionViews;
 }
 
-/** Calls `found` for each of these hashes, which begin with `prefix`, that is in a shard. */
-export async function lookupUnder(
+/** Calls `found` for each of these hashes, which are all of this root, that is in a shard. */
+export async function lookupInRoot(
   parts: RootReaderParts,
-  prefix: string,
+  root: string,
   hashes: readonly Hash[],
   found: (location: ChunkLocation) => void,
   options?: CallOptions,
 ): Promise<void> {
-  const { table, hasBelow } = await readLevel(
-    parts,
-    prefix,
-    (shard) => hashes.some((hash) => !shard?.find(hash)),
-    options,
-  );
+  const seen = { vanished: false };
+  const missing = await lookupUnder(parts, root, hashes, found, seen, options);
+  // What vanished was split, and then nothing is found by this; or a repair laid out the root anew, also upwards.
+  if (seen.vanished && missing.length > 0) await lookupUnder(parts, root, missing, found, seen, options);
+}
+
+/** @returns the hashes that were not found. */
+async function lookupUnder(
+  parts: RootReaderParts,
+  prefix: string,
+  hashes: readonly Hash[],
+  found: (location: ChunkLocation) => void,
+  seen: { vanished: boolean },
+  options: CallOptions | undefined,
+): Promise<readonly Hash[]> {
+  const goesOn = (table: LocationTable | undefined) => hashes.some((hash) => table?.find(hash) === undefined);
+  const { table, hasBelow, vanished } = await readLevel(parts, prefix, goesOn, options);
+  if (vanished) seen.vanished = true;
   const missing: Hash[] = [];
   for (const hash of hashes) {
     const location = table?.find(hash);
     if (location) found(location);
     else missing.push(hash);
   }
-  if (missing.length === 0 || !hasBelow) return;
-  const groups = Map.groupBy(missing, (hash) => hash.slice(0, prefix.length + 1));
-  await pMap(groups, async ([below, group]) => await lookupUnder(parts, below, group, found, options), {
-    concurrency: BRANCHES,
-  });
+  if (missing.length === 0 || !hasBelow) return missing;
+  const left = await pMap(
+    Map.groupBy(missing, (hash) => hash.slice(0, prefix.length + 1)),
+    async ([below, group]) => await lookupUnder(parts, below, group, found, seen, options),
+    { concurrency: BRANCHES },
+  );
+  return left.flat();
 }
 
 /**
@@ -72,20 +86,28 @@ export async function* tablesUnder(
   }
 }
 
-/** The shard at this prefix, and whether there are others below, as of a moment not before the shard was read. */
+interface Level {
+  readonly table: LocationTable | undefined;
+  /** Whether there are shards below, as of a moment not before this one was read. */
+  readonly hasBelow: boolean;
+  /** It was listed, and is not there. */
+  readonly vanished: boolean;
+}
+
 async function readLevel(
   { shards, views }: RootReaderParts,
   prefix: string,
   goesOn: (table: LocationTable | undefined) => boolean,
   options: CallOptions | undefined,
-): Promise<{ table: LocationTable | undefined; hasBelow: boolean }> {
+): Promise<Level> {
   const view = await views.current(rootOf(prefix), options);
   const listed = view.get(prefix);
-  if (listed === undefined) return { table: undefined, hasBelow: view.hasBelow(prefix) };
+  if (listed === undefined) return { table: undefined, hasBelow: view.hasBelow(prefix), vanished: false };
   const shard = await shards.find(prefix, listed.etag, options);
-  if (shard?.etag === listed.etag) return { table: shard.table, hasBelow: view.hasBelow(prefix) };
+  const vanished = shard === undefined;
   const table = shard?.table;
-  if (!goesOn(table)) return { table, hasBelow: false };
+  if (shard?.etag === listed.etag) return { table, hasBelow: view.hasBelow(prefix), vanished };
+  if (!goesOn(table)) return { table, hasBelow: false, vanished };
   const now = await views.relist(rootOf(prefix), options);
-  return { table, hasBelow: now.hasBelow(prefix) };
+  return { table, hasBelow: now.hasBelow(prefix), vanished };
 }

@@ -104,10 +104,10 @@ export class SessionViews {
     return true;
   }
 
-  /** A listing that began before a write of this session, or before one that is kept, may not know of it. */
+  /** A listing that began before a write of this session may not know of it, and what is kept is older still. */
   #keep(root: string, known: Known): void {
-    if (known.since < (this.#written.get(root) ?? 0)) return;
     if (known.since < (this.#known.peek(root)?.since ?? 0)) return;
-    this.#known.set(root, known);
+    if (known.since < (this.#written.get(root) ?? 0)) this.#known.delete(root);
+    else this.#known.set(root, known);
   }
 }
