@@ -70,7 +70,7 @@ it('prints commands that work as they are; stops at Ctrl-C with all its processe
   first.signal('SIGINT');
   expect(await first.ended).toBe(0);
   expect(first.stderr()).toBe('');
-  expect(below.filter(isAlive)).toEqual([]);
+  await goneAll(below);
   const passphrase = await readFile(path.join(data, 'passphrase'), 'utf8');
   expect((await stat(path.join(data, 'passphrase'))).mode & 0o777).toBe(0o600);
 
@@ -132,7 +132,7 @@ it('does not wait for functions that hang when it is asked a second time', async
     return program.stdout().includes('without waiting') || !isAlive(program.pid) ? true : undefined;
   });
   expect(await program.ended).toBe(130);
-  expect(below.filter(isAlive)).toEqual([]);
+  await goneAll(below);
 });
 
 it('leaves no process when it is killed, and the next start has the same repository', async () => {
@@ -153,7 +153,7 @@ it('fails when a part of it ends by itself, and ends the rest', async () => {
   process.kill(descendantRunning(program.pid, 'azurite-process'), 'SIGKILL');
   expect(await program.ended).toBe(1);
   expect(program.stderr()).toContain('Azurite ended by itself');
-  expect(below.filter(isAlive)).toEqual([]);
+  await goneAll(below);
 });
 
 it('is refused while another one uses the folder, and does not disturb it', async () => {
