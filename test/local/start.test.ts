@@ -131,7 +131,8 @@ it('does not wait for functions that hang when it is asked a second time', async
     program.signal('SIGINT');
     return program.stdout().includes('without waiting') || !isAlive(program.pid) ? true : undefined;
   });
-  expect(await program.ended).toBe(130);
+  // To a shell both are 130; a request that comes while the process is ending may still end it by the signal.
+  expect([130, 'SIGINT']).toContain(await program.ended);
   await goneAll(below);
 });
 
