@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { ChunkLocation } from '../../src/chunks/location.ts';
+import { type ChunkLocation, LocationTable } from '../../src/chunks/location.ts';
 import { ChunkIndex } from '../../src/index/chunk-index.ts';
 import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
@@ -154,6 +154,56 @@ describe('a reader during a split', () => {
     expect(await missingFrom(open(racing), locations)).toEqual([]);
     expect(await missingFrom(open(store), [...locations, ...locationsIn('ab', 1, 'stale')])).toEqual([]);
   });
+});
+
+test('what another writer adds to a shard while it splits is not deleted with it', async () => {
+  const { store, locations } = await grown(30);
+  const late = locationsIn('ab', 3, 'late');
+  let adding = 0;
+  const racing = hooked(store, {
+    before: async (call, name) => {
+      if (call === 'delete' && name === 'chunk-index/ab' && adding < 3) {
+        adding += 1;
+        const state = new SealedBlobs(store, keys);
+        const { body, etag } = await state.get('shard', name);
+        const table = LocationTable.of([...LocationTable.from(name, body).locations(), late[adding - 1]!]);
+        await state.replace('shard', name, table.bytes, { ifMatch: etag });
+      }
+    },
+  });
+  const splitting = await flushed(open(racing), locationsIn('ab', 1, 'added'));
+  expect(adding).toBe(3);
+  expect(await missingFrom(splitting, [...locations, ...late])).toEqual([]);
+  await expectWhole(store, [...locations, ...late, ...locationsIn('ab', 1, 'added')]);
+});
+
+test('a session that wrote to a parent that was made again still finds what is below', async () => {
+  const { store, locations } = await grown(30);
+  const session = open(store, 1000);
+  await session.lookup(locationsIn('cd', 1).map(({ hash }) => hash));
+  await flushed(open(store), locationsIn('ab', 1, 'added'));
+  const other = createMemoryBlobStore();
+  await flushed(open(other), locationsIn('ab', 1, 'stale'));
+  await store.create('chunk-index/ab', (await other.read('chunk-index/ab')).body);
+  await flushed(session, locationsIn('ab', 1, 'mine'));
+  const all = [...locations, ...['added', 'stale', 'mine'].flatMap((name) => locationsIn('ab', 1, name))];
+  expect(await missingFrom(session, all)).toEqual([]);
+  await expectWhole(store, all);
+});
+
+test('a reader that listed a split root finds everything when a repair has brought it together since', async () => {
+  const store = createMemoryBlobStore();
+  const locations = locationsIn('ab', 40);
+  await flushed(open(store), locations);
+  const reader = open(store);
+  expect((await reader.lookup(locationsIn('cd', 1).map(({ hash }) => hash))).size).toBe(0);
+  const children = await shardNames(store);
+  expect(children.length).toBeGreaterThan(10);
+  const other = createMemoryBlobStore();
+  await flushed(open(other, 1000), locations);
+  await store.create('chunk-index/ab', (await other.read('chunk-index/ab')).body);
+  for (const child of children) await store.delete(`chunk-index/${child}`);
+  expect(await missingFrom(reader, locations)).toEqual([]);
 });
 
 test('where levels overlap the parent wins, each chunk is listed once, and the next flush brings them together', async () => {
