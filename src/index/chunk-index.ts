@@ -61,6 +61,11 @@ export interface ChunkIndexOptions {
   readonly cacheFolder?: string | undefined;
   /** Told when that folder cannot be used (FIRN_CACHE_UNUSABLE); the work goes on without it. */
   readonly onWarning?: ((error: FirnError) => void) | undefined;
+  /**
+   * Asked before shards are looked up (often) or flushed; what it throws, the caller gets. So a repair keeps others out.
+   * What is recorded or consulted is found without it.
+   */
+  readonly checkShards?: ((options?: CallOptions) => Promise<void>) | undefined;
   /** Internal, for tests: entries over which a shard splits. */
   readonly shardEntriesMax?: number;
 }
@@ -80,6 +85,7 @@ export class ChunkIndex {
   readonly #shards: ShardStore;
   readonly #views: SessionViews;
   readonly #entriesMax: number;
+  readonly #checkShards: ChunkIndexOptions['checkShards'];
   readonly #recorded = new Recorded();
   #consulted: LocationTable[] = [];
 
@@ -88,6 +94,7 @@ export class ChunkIndex {
     this.#shards = new ShardStore(state, cache ?? new ShardCache(options.cacheBytesMax));
     this.#views = new SessionViews(this.#shards);
     this.#entriesMax = options.shardEntriesMax ?? SHARD_ENTRIES_MAX;
+    this.#checkShards = options.checkShards;
   }
 
   /** Adds a table of durable chunks that are not in the shards yet; lookups see it from now on. */
@@ -107,6 +114,7 @@ export class ChunkIndex {
       if (pending) found.set(hash, { location: pending, pending: true });
       else wanted.push(hash);
     }
+    if (wanted.length > 0) await this.#checkShards?.(options);
     const add = (location: ChunkLocation) => found.set(location.hash, { location, pending: false });
     await pMap(
       Map.groupBy(wanted, rootOf),
@@ -153,6 +161,7 @@ export class ChunkIndex {
       }
     };
     await this.#recorded.leave(async (leaving) => {
+      if (leaving.length > 0) await this.#checkShards?.(options);
       const left = await pMap(
         Map.groupBy(leaving, ({ hash }) => rootOf(hash)),
         async ([root, locations]) => ((await flushRoot(root, locations)) ? [] : locations),

@@ -101,6 +101,24 @@ describe('ChunkIndex', () => {
     expect(await open(store).statistics()).toMatchObject({ shards: 1, entries: 160 });
   });
 
+  test('asks whether shards may be used before it looks up or flushes, and keeps what it may not flush', async () => {
+    let closed = true;
+    const index = new ChunkIndex(new SealedBlobs(createMemoryBlobStore(), keys), {
+      cacheBytesMax: 1024,
+      checkShards: async () => {
+        if (closed) throw new Error('closed');
+      },
+    });
+    index.record([locationOf(hashes[0]!)]);
+    expect((await index.lookup([hashes[0]!])).size).toBe(1);
+    await expect(index.lookup(hashes.slice(0, 2))).rejects.toThrow('closed');
+    await expect(index.flush()).rejects.toThrow('closed');
+    expect(index.recordedCount).toBe(1);
+    closed = false;
+    expect((await index.lookup(hashes.slice(0, 2))).size).toBe(1);
+    expect(await index.flush()).toMatchObject({ added: 1 });
+  });
+
   test('lists all locations in ascending order', async () => {
     const store = createMemoryBlobStore();
     const index = open(store);
