@@ -23,7 +23,7 @@ import {
 import type { FiletreeStore } from './filetree-store.ts';
 import { FolderCursor, type NameGroup } from './folder-cursor.ts';
 import { createNodeWriter, FolderWriter, type NodeWriter, type WrittenFolder, writeEmpty } from './folder-writer.ts';
-import { encodeEntry } from './node.ts';
+import { encodeEntry, noTotals } from './node.ts';
 
 export interface AppliedChanges {
   readonly root: Hash;
@@ -160,7 +160,10 @@ async function applyBelow(
   { stays }: { readonly stays: boolean },
 ): Promise<FolderEntry | undefined> {
   const name = path.slice(path.lastIndexOf('/') + 1);
-  const { files, folders, bytes, tree } = folder ?? { files: 0, folders: 0, bytes: 0, tree: undefined };
+  const totals = folder ?? noTotals;
+  const { files, folders, bytes } = totals;
+  // An empty folder needs no reading; its leaf may just be on its way to storage.
+  const tree = isEmpty(totals) ? undefined : folder?.tree;
   const written = await applyToFolder(run, `${path}/`, { tree, totals: { files, folders, bytes } });
   if (written !== undefined) {
     const { mtime, mode } = folder ?? {};

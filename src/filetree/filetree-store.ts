@@ -87,6 +87,8 @@ export function createFiletreeStore(data: BlobStore, keys: Keys, options: Filetr
   async function readThrough(hash: Hash, call: CallOptions): Promise<TreeNode> {
     const cached = nodes?.get(hash);
     if (cached !== undefined) return cached;
+    // A node of this process that is on its way to storage is there when it has arrived; if it does not, the read says so.
+    await writing.get(hash)?.catch(() => undefined);
     const body = await readBody('filetree', hash, call);
     const node = parseNode(body, filetreeBlob(hash));
     nodes?.set(hash, node, { size: body.length });

@@ -267,3 +267,47 @@ describe('applyChanges', () => {
     expect(returned).toBe(true);
   });
 });
+
+describe('applyChanges on a storage that takes its time', () => {
+  it('puts a folder with content though nothing that it writes is there yet when it goes on', async () => {
+    for (const below of ['d/a', 'd/e/f']) {
+      const memory = createMemoryBlobStore();
+      const create = memory.create.bind(memory);
+      const slow = Object.assign(Object.create(memory) as typeof memory, {
+        create: async (...args: Parameters<typeof create>) => {
+          for (let turn = 0; turn < 50; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+          return await create(...args);
+        },
+      });
+      const changes: Change[] = [
+        { path: 'd', op: 'put', entry: { type: 'folder', mode: 0o755 } },
+        { path: below, op: 'put', entry: { type: 'link', target: 't' } },
+      ];
+      const { root, totals } = await applyChanges(createFiletreeStore(slow, plainKeys), undefined, changes);
+      expect(totals.files).toBe(1);
+      const fresh = createFiletreeStore(memory, plainKeys);
+      expect((await findEntry(fresh, root, 'd')).folder).toMatchObject({ files: 1, mode: 0o755 });
+    }
+  });
+
+  it('waits for a node that this process is writing before it reads it', async () => {
+    const memory = createMemoryBlobStore();
+    const create = memory.create.bind(memory);
+    let release: () => void = () => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const slow = Object.assign(Object.create(memory) as typeof memory, {
+      create: async (...args: Parameters<typeof create>) => {
+        await held;
+        return await create(...args);
+      },
+    });
+    const store = createFiletreeStore(slow, plainKeys, { nodeCacheBytesMax: 0 });
+    const { hash, durable } = store.startWrite({ type: 'leaf', entries: [] });
+    const reading = store.readNode(hash);
+    release();
+    expect(await reading).toEqual({ type: 'leaf', entries: [] });
+    await durable;
+  });
+});
