@@ -3,6 +3,7 @@ import './archive-batch.ts';
 import './archive-batch-poison.ts';
 import './publish-snapshot.ts';
 import './record-upload.ts';
+import './repair-chunk-index.ts';
 import './request-publish.ts';
 import './seal-batches.ts';
 import './start-publishes.ts';

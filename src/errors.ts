@@ -206,6 +206,11 @@ const table = {
     message: 'The cache folder {path} cannot be used: {problem}.',
     advice: 'The work goes on without it, with more reads from storage. Correct or unset FIRN_CACHE_FOLDER.',
   },
+  FIRN_REPAIR_UNFINISHED: {
+    message: 'The chunk index is under repair since {started} (by {owner}), and that repair is not finished.',
+    advice: 'Wait for it if it still runs, else finish it with `firn repair-index`. Nothing is lost; then try again.',
+    retryable: true,
+  },
   FIRN_JOURNAL_DAMAGED: {
     message: 'The journal partition {blob} is damaged: {problem}.',
     advice:

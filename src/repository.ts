@@ -11,6 +11,7 @@ import { checkChunkerParameters, createChunker } from './chunks/chunker.ts';
 import { FirnError, isFirnError } from './errors.ts';
 import { createFiletreeStore, type FiletreeStore } from './filetree/filetree-store.ts';
 import { createChunkIndexes } from './index/chunk-index.ts';
+import { RepairGate } from './index/marker.ts';
 import type { JournalSettings } from './journal/journal.ts';
 import { createJournals } from './journal/journals.ts';
 import type { PublishParts } from './publish/parts.ts';
@@ -208,6 +209,7 @@ function wire(
   const chunker =
     chunking.method === 'file' ? undefined : createChunker(checkChunkerParameters(chunking), keys.chunkingKey);
   const filetrees: FiletreeStore = createFiletreeStore(dataStore, keys);
+  const repairGate = new RepairGate(state.store);
   return {
     ...inbox,
     name: settings.repository,
@@ -222,6 +224,7 @@ function wire(
     createIndex: createChunkIndexes(state, {
       cacheBytesMax: settings.indexCacheBytesMax,
       cacheFolder: settings.cacheFolder,
+      checkShards: (call) => repairGate.check(call),
       onWarning: inbox.onWarning,
     }),
     createWriter: (onStored, signal) =>

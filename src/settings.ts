@@ -152,6 +152,8 @@ export interface Settings extends NumberSettings {
   readonly publishSchedule: string;
   /** FIRN_CACHE_FOLDER: a local folder that keeps sealed shards for later runs; none where undefined. */
   readonly cacheFolder: string | undefined;
+  /** FIRN_REPAIR_SCHEDULE: when the chunk index is checked, and repaired where it drifted. */
+  readonly repairSchedule: string;
   /** FIRN_PASSPHRASE. */
   readonly passphrase: string | undefined;
 }
@@ -216,6 +218,7 @@ export function readSettings(environment: Environment): SettingsReading {
     sealSchedule: settingText(environment, 'FIRN_SEAL_SCHEDULE') ?? '0 * * * * *',
     publishSchedule: settingText(environment, 'FIRN_PUBLISH_SCHEDULE') ?? '30 * * * * *',
     cacheFolder: settingText(environment, 'FIRN_CACHE_FOLDER'),
+    repairSchedule: settingText(environment, 'FIRN_REPAIR_SCHEDULE') ?? '0 0 3 * * 0',
     passphrase: settingText(environment, 'FIRN_PASSPHRASE'),
   };
   return { settings, warnings };

@@ -67,6 +67,7 @@ describe('the settings of docs/operations.md', () => {
       FIRN_CHUNK_TIER: settings.chunkTier,
       FIRN_SEAL_SCHEDULE: settings.sealSchedule,
       FIRN_PUBLISH_SCHEDULE: settings.publishSchedule,
+      FIRN_REPAIR_SCHEDULE: settings.repairSchedule,
     };
     for (const [name, value] of Object.entries(defaults)) expect(rows.get(name)?.[1], name).toBe(`\`${value}\``);
   });

@@ -1,4 +1,4 @@
-/** Starting the orchestration that publishes a source: one at a time, by an instance id that is the source's own. */
+/** Starting orchestrations of which one runs at a time; the publish of a source by an instance id that is the source's own. */
 import type { InvocationContext } from '@azure/functions';
 import * as df from 'durable-functions';
 
@@ -17,10 +17,19 @@ export function publishInstanceId(source: string): string {
 
 /** @returns false when a publish of the source is running already. */
 export async function startPublish(context: InvocationContext, source: string): Promise<boolean> {
+  return await startSingle(context, PUBLISH_ORCHESTRATOR, publishInstanceId(source), source);
+}
+
+/** Starts an orchestration of which one runs at a time. @returns false when that one is running already. */
+export async function startSingle(
+  context: InvocationContext,
+  orchestrator: string,
+  instanceId: string,
+  input: unknown,
+): Promise<boolean> {
   const client = df.getClient(context);
-  const instanceId = publishInstanceId(source);
   try {
-    await client.startNew(PUBLISH_ORCHESTRATOR, { instanceId, input: source });
+    await client.startNew(orchestrator, { instanceId, input });
     return true;
   } catch (error) {
     // The start of an instance that is running is refused.

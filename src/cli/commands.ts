@@ -7,6 +7,7 @@ import { init } from './commands/init.ts';
 import { ls } from './commands/ls.ts';
 import { publish } from './commands/publish.ts';
 import { remove } from './commands/remove.ts';
+import { repairIndex } from './commands/repair-index.ts';
 import { restore } from './commands/restore.ts';
 import { snapshots } from './commands/snapshots.ts';
 import { stats } from './commands/stats.ts';
@@ -24,4 +25,5 @@ export const commands: readonly Command[] = [
   upload,
   publish,
   remove,
+  repairIndex,
 ];

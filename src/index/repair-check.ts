@@ -1,0 +1,118 @@
+/**
+ * Looks whether the index says what the chunk blobs say, at the cost of a sample, and names the roots that drifted:
+ *
+ * - a shard that cannot be read, or lies under a name that no reader looks at;
+ * - an entry whose chunk blob is missing or says otherwise (a sample of the blobs of each root);
+ * - a chunk that was stored a day ago or earlier and is not in the index: by its own blob, or by a sample of packed
+ *   pointers. One that waits to be published is younger; one that was left by a run that died is worth an entry too.
+ *
+ * Nothing is written, so it needs neither marker nor lock.
+ */
+import { CHUNKS_PREFIX, parseChunkBlob, THIN_PREFIX } from '../chunks/chunk-blobs.ts';
+import type { ChunkLocation, LocationTable } from '../chunks/location.ts';
+import { isFirnError } from '../errors.ts';
+import type { Hash } from '../sealing/keys.ts';
+import type { CallOptions } from '../storage/blob-store.ts';
+import { type PresentShard, type RepairParts, readShards, stillTrue } from './repair-root.ts';
+import { readPacked, reasonOf } from './repair-survey.ts';
+import { isShardPrefix } from './root-view.ts';
+
+const BLOBS_SAMPLED_MAX = 32;
+const PACKED_SAMPLED_MAX = 8;
+const SETTLED_AFTER_MS = 24 * 60 * 60 * 1000;
+
+export interface Drift {
+  readonly root: string;
+  readonly reason: string;
+}
+
+export interface CheckOptions extends CallOptions {
+  readonly now?: () => Date;
+}
+
+/** The roots, of these, that drifted. */
+export async function findDrift(
+  parts: RepairParts,
+  roots: readonly string[],
+  options: CheckOptions = {},
+): Promise<Drift[]> {
+  const settledBefore = (options.now?.() ?? new Date()).getTime() - SETTLED_AFTER_MS;
+  const drifts = new Map<string, string>();
+  const known = new Map<string, readonly PresentShard[]>();
+  for (const root of roots) {
+    const shards = await readShards(parts.state, root, options);
+    const reason = await driftOf(parts, root, shards, settledBefore, options);
+    if (reason !== undefined) drifts.set(root, reason);
+    known.set(root, shards);
+  }
+  for (const root of roots) {
+    for (const { hash } of await settledPacked(parts, root, settledBefore, options)) {
+      const at = hash.slice(0, 2);
+      const shards = known.get(at);
+      if (shards !== undefined && !drifts.has(at) && !holds(shards, hash)) drifts.set(at, 'a bundled chunk is missing');
+    }
+  }
+  return [...drifts].map(([root, reason]) => ({ root, reason }));
+}
+
+function holds(shards: readonly PresentShard[], hash: Hash): boolean {
+  return shards.some(({ prefix, table }) => hash.startsWith(prefix) && table?.find(hash) !== undefined);
+}
+
+async function driftOf(
+  parts: RepairParts,
+  root: string,
+  shards: readonly PresentShard[],
+  settledBefore: number,
+  options: CallOptions,
+): Promise<string | undefined> {
+  const bad = shards.find(({ prefix, table }) => table === undefined || !isShardPrefix(prefix));
+  if (bad !== undefined) return `the shard ${bad.prefix} cannot be read`;
+  const sampled = sampleOfBlobs(shards.flatMap(({ table }) => (table ? [table] : [])));
+  const sound = await stillTrue(parts, sampled, new Map(), options);
+  if (sound.length < sampled.length) return 'an entry names a chunk blob that does not hold it';
+  for await (const item of parts.data.store.list({ ...options, prefix: CHUNKS_PREFIX + root })) {
+    const parsed = parseChunkBlob(item);
+    const hash = parsed.is === 'large' || parsed.is === 'thin' ? parsed.location.hash : undefined;
+    if (hash !== undefined && item.lastModified.getTime() < settledBefore && !holds(shards, hash)) {
+      return 'a chunk is missing';
+    }
+  }
+  return undefined;
+}
+
+/** One entry for each of some chunk blobs, from all over the tables. */
+function sampleOfBlobs(tables: readonly LocationTable[]): ChunkLocation[] {
+  const byBlob = new Map<Hash, ChunkLocation>();
+  for (const table of tables) {
+    const step = Math.max(1, Math.ceil((table.count * tables.length) / BLOBS_SAMPLED_MAX));
+    const offset = Math.floor(Math.random() * Math.min(step, table.count));
+    for (let at = offset; at < table.count; at += step) {
+      const location = table.location(at);
+      byBlob.set(location.blob, location);
+    }
+  }
+  return [...byBlob.values()];
+}
+
+async function settledPacked(
+  { data }: RepairParts,
+  root: string,
+  settledBefore: number,
+  options: CallOptions,
+): Promise<ChunkLocation[]> {
+  const locations: ChunkLocation[] = [];
+  let read = 0;
+  for await (const { name, lastModified } of data.store.list({ ...options, prefix: THIN_PREFIX + root })) {
+    if (lastModified.getTime() >= settledBefore) continue;
+    read += 1;
+    if (read > PACKED_SAMPLED_MAX) break;
+    try {
+      // Pointers that repair would set aside are no drift of the index.
+      locations.push(...(await stillTrue({ data }, await readPacked(data, name, options), new Map(), options)));
+    } catch (error) {
+      if (!isFirnError(error) || reasonOf(error) === undefined) throw error;
+    }
+  }
+  return locations;
+}

@@ -1,0 +1,159 @@
+/**
+ * Brings the shards of one root to what the chunk blobs prove, beside writers that do not know of the repair.
+ *
+ * An entry that the listing did not prove stays when its chunk blob is there: it was published since, or it is the last
+ * to know a chunk whose pointer is damaged. It goes when the blob is missing or says otherwise. All that is planned is
+ * written before anything is deleted, and both only over the very version whose entries were merged, so at every moment
+ * a reader finds every entry that it found before, and no other writer's entry is lost. Then the root is listed once
+ * more, until it is as it was left.
+ */
+import pMap from 'p-map';
+import { chunkBlobName, parseChunkBlob } from '../chunks/chunk-blobs.ts';
+import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
+import { FirnError, isFirnError } from '../errors.ts';
+import type { Hash } from '../sealing/keys.ts';
+import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
+import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { type KnownTar, pointerProblem, unprovedEntries } from './repair-plan.ts';
+import { isShardPrefix } from './root-view.ts';
+import { planShards } from './shard.ts';
+import { SHARD_PREFIX } from './shard-store.ts';
+
+/** Rounds on one root. Each round but the last means that another writer changed it meanwhile. */
+const ROUNDS_MAX = 100;
+const REQUESTS_IN_FLIGHT = 16;
+
+export interface RepairParts {
+  readonly data: SealedBlobs;
+  readonly state: SealedBlobs;
+}
+
+export interface RootRepair {
+  readonly entries: number;
+  readonly written: number;
+  readonly removed: number;
+}
+
+export interface PresentShard {
+  readonly prefix: string;
+  readonly etag: string;
+  /** Undefined when it is damaged. */
+  readonly table: LocationTable | undefined;
+}
+
+/** The shards of a root as they are. @throws FIRN_REPOSITORY_NEWER when one is of a newer Firn. */
+export async function readShards(state: SealedBlobs, root: string, options?: CallOptions): Promise<PresentShard[]> {
+  const listed = await Array.fromAsync(state.store.list({ ...options, prefix: SHARD_PREFIX + root }));
+  const read = async ({ name, etag }: { name: string; etag: string }): Promise<PresentShard | undefined> => {
+    const prefix = name.slice(SHARD_PREFIX.length);
+    if (!isShardPrefix(prefix)) return { prefix, etag, table: undefined };
+    try {
+      const found = await state.find('shard', name, options);
+      return found && { prefix, etag: found.etag, table: LocationTable.from(name, found.body) };
+    } catch (error) {
+      if (!isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED')) throw error;
+      return { prefix, etag, table: undefined };
+    }
+  };
+  const shards = await pMap(listed, read, { concurrency: REQUESTS_IN_FLIGHT });
+  return shards.filter((shard) => shard !== undefined);
+}
+
+/** @throws FIRN_INDEX_CONTENDED when others change the root without an end. */
+export async function repairRoot(
+  parts: RepairParts,
+  root: string,
+  proved: ReadonlyMap<Hash, ChunkLocation>,
+  tars: ReadonlyMap<Hash, KnownTar>,
+  options?: CallOptions,
+): Promise<RootRepair> {
+  const { state } = parts;
+  let written = 0;
+  let removed = 0;
+  for (let round = 0; round < ROUNDS_MAX; round += 1) {
+    options?.signal?.throwIfAborted();
+    const present = new Map((await readShards(state, root, options)).map((shard) => [shard.prefix, shard]));
+    const unproved = unprovedEntries(present.values(), proved);
+    const kept = await stillTrue(parts, unproved, tars, options);
+    const plan = planShards(root, LocationTable.of([...proved.values(), ...kept]));
+    const isAsPlanned = (prefix: string, table: LocationTable) => present.get(prefix)?.table?.bytes.equals(table.bytes);
+    const toWrite = [...plan].filter(([prefix, table]) => !isAsPlanned(prefix, table));
+    const toRemove = [...present.values()].filter(({ prefix }) => !plan.has(prefix));
+    if (toWrite.length === 0 && toRemove.length === 0) {
+      return { entries: proved.size + kept.length, written, removed };
+    }
+    const done = await pMap(
+      toWrite,
+      async ([prefix, table]) => await writeShard(state, prefix, table, present.get(prefix)?.etag, options),
+      { concurrency: REQUESTS_IN_FLIGHT },
+    );
+    written += done.filter(Boolean).length;
+    if (done.includes(false)) continue;
+    const gone = await pMap(toRemove, ({ prefix, etag }) => removeShard(state, prefix, etag, options), {
+      concurrency: REQUESTS_IN_FLIGHT,
+    });
+    removed += gone.filter(Boolean).length;
+  }
+  throw new FirnError('FIRN_INDEX_CONTENDED', { shard: root, tries: ROUNDS_MAX });
+}
+
+async function writeShard(
+  state: SealedBlobs,
+  prefix: string,
+  table: LocationTable,
+  over: string | undefined,
+  options?: CallOptions,
+): Promise<boolean> {
+  const name = SHARD_PREFIX + prefix;
+  const result =
+    over === undefined
+      ? await state.create('shard', name, table.bytes, options)
+      : await state.replace('shard', name, table.bytes, { ...options, ifMatch: over });
+  return result !== undefined;
+}
+
+/** @returns false when it changed meanwhile, or was gone. */
+export async function removeShard(
+  state: SealedBlobs,
+  prefix: string,
+  etag: string,
+  options?: CallOptions,
+): Promise<boolean> {
+  try {
+    return await state.store.delete(SHARD_PREFIX + prefix, { ...options, ifMatch: etag });
+  } catch (error) {
+    if (isBlobFailure(error, 'changed')) return false;
+    throw error;
+  }
+}
+
+/** Those of the entries whose chunk blob is there and does not say otherwise. */
+export async function stillTrue(
+  { data }: Pick<RepairParts, 'data'>,
+  entries: readonly ChunkLocation[],
+  tars: ReadonlyMap<Hash, KnownTar>,
+  options?: CallOptions,
+): Promise<ChunkLocation[]> {
+  const blobs = new Set(entries.map(({ blob }) => blob).filter((blob) => !tars.has(blob)));
+  const found = new Map<Hash, KnownTar | ChunkLocation>();
+  const look = async (blob: Hash) => {
+    const name = chunkBlobName(blob);
+    try {
+      const properties = await data.store.properties(name, options);
+      const parsed = parseChunkBlob({ name, ...properties });
+      if (parsed.is === 'large') found.set(blob, parsed.location);
+      else if (properties.metadata.firn_type === 'tar') {
+        found.set(blob, { bytes: properties.bytes, tier: properties.tier ?? 'Hot' });
+      }
+    } catch (error) {
+      if (!isBlobFailure(error, 'missing')) throw error;
+    }
+  };
+  await pMap(blobs, look, { concurrency: REQUESTS_IN_FLIGHT });
+  return entries.filter((entry) => {
+    const blob = tars.get(entry.blob) ?? found.get(entry.blob);
+    if (blob === undefined) return false;
+    if (entry.kind === 'tar') return !('hash' in blob) && pointerProblem(entry, blob) === undefined;
+    return 'hash' in blob && entry.hash === blob.hash && entry.frameBytes === blob.frameBytes;
+  });
+}

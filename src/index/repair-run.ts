@@ -1,0 +1,59 @@
+/**
+ * Repair as people and timers run it: one at a time, under the lock `repair`, which spares two repairs the same work and
+ * on which nothing else rests; and the scheduled run, which looks before it repairs.
+ */
+import { hostname } from 'node:os';
+import { createLocks } from '../storage/locks.ts';
+import { findRepairMarker } from './marker.ts';
+import { type RepairOptions, type RepairReport, repairIndex } from './repair.ts';
+import { type CheckOptions, type Drift, findDrift } from './repair-check.ts';
+import type { RepairParts } from './repair-root.ts';
+
+export const REPAIR_LOCK = 'repair';
+/** How long a repair that died keeps the next one waiting. */
+const LOCK_SECONDS = 30;
+/** Roots that a scheduled run looks at first. When one of them drifted, it looks at all. */
+const ROOTS_SAMPLED = 16;
+
+export const allRoots: readonly string[] = Array.from({ length: 256 }, (_, n) => n.toString(16).padStart(2, '0'));
+
+export function isRoot(text: string): boolean {
+  return /^[0-9a-f]{2}$/.test(text);
+}
+
+/** @throws FIRN_LOCK_BUSY while another repair runs, FIRN_LOCK_LOST, and what `repairIndex` throws. */
+export async function runRepair(parts: RepairParts, options: Omit<RepairOptions, 'owner'>): Promise<RepairReport> {
+  const owner = `${hostname()}/${process.pid}`;
+  const locks = createLocks(parts.state.store, { owner });
+  const reason = options.roots === undefined ? 'repair of the chunk index' : `repair of ${options.roots.join()}`;
+  await using lock = await locks.acquire(REPAIR_LOCK, {
+    reason,
+    waitMsMax: 0,
+    ttlSeconds: LOCK_SECONDS,
+    signal: options.signal,
+  });
+  const signal = options.signal === undefined ? lock.signal : AbortSignal.any([options.signal, lock.signal]);
+  return await repairIndex(parts, { ...options, owner, signal });
+}
+
+export interface RepairNeed {
+  /** A repair is to be finished: of these roots, or of all where null. */
+  readonly unfinished?: { readonly roots: readonly string[] | null };
+  /** Roots that were looked at. */
+  readonly checked: number;
+  readonly drifted: readonly Drift[];
+}
+
+/** What a scheduled run has to do. An unfinished repair is finished whatever a sample says. */
+export async function findRepairNeed(parts: RepairParts, options: CheckOptions = {}): Promise<RepairNeed> {
+  const marker = await findRepairMarker(parts.state.store, options);
+  if (marker !== undefined) return { unfinished: { roots: marker.roots ?? null }, checked: 0, drifted: [] };
+  const sample = allRoots
+    .map((root) => ({ root, at: Math.random() }))
+    .sort((a, b) => a.at - b.at)
+    .slice(0, ROOTS_SAMPLED)
+    .map(({ root }) => root);
+  const drifted = await findDrift(parts, sample, options);
+  if (drifted.length === 0) return { checked: sample.length, drifted };
+  return { checked: allRoots.length, drifted: await findDrift(parts, allRoots, options) };
+}
