@@ -71,7 +71,8 @@ export async function uploadFolder(
         sent.bytes += done.bytes ?? 0;
         onProgress?.({ files: sent.files + sent.unchanged, bytes: sent.bytes, path: item.path });
       } catch (error) {
-        if (!isFirnError(error, 'FIRN_FILE_UNREADABLE', 'FIRN_FILE_CHANGING')) throw error;
+        // A name that the storage cannot take (a backslash, a control character) is a problem of that file alone.
+        if (!isFirnError(error, 'FIRN_FILE_UNREADABLE', 'FIRN_FILE_CHANGING', 'FIRN_PATH_UNUSABLE')) throw error;
         skipped.push({ path: item.path, code: error.code, problem: error.message });
       }
     },

@@ -53,6 +53,19 @@ test('what is there already is not sent again; what changed, small or large, rep
   expect((await inbox.read('src/large')).body).toEqual(Buffer.alloc(9 * 1024 * 1024 + 1, 2));
 });
 
+test('a name that blob storage cannot take is skipped and named, and the others arrive', async () => {
+  const inbox = createMemoryBlobStore();
+  await writeFile(path.join(folder, 'back\\slash'), 'x');
+  await writeFile(path.join(folder, 'esc\u001b'), 'x');
+  await writeFile(path.join(folder, 'fine'), 'x');
+  const { files, skipped } = await uploadFolder(inbox, 'src', folder, options);
+  expect(files).toBe(1);
+  expect(skipped.map(({ path: at, code }) => [at, code]).sort()).toEqual([
+    ['back\\slash', 'FIRN_PATH_UNUSABLE'],
+    ['esc\u001b', 'FIRN_PATH_UNUSABLE'],
+  ]);
+});
+
 test('a folder that does not exist and a source name that cannot be are refused', async () => {
   const inbox = createMemoryBlobStore();
   await expect(uploadFolder(inbox, 'src', path.join(folder, 'no'), options)).rejects.toMatchObject({

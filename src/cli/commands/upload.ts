@@ -11,7 +11,7 @@ export const upload: Command = {
   summary: 'upload a folder into the inbox, for the functions to archive',
   about: [
     'Uploads files, folders and links into the inbox, with their modes and times. The functions archive and publish them. What the inbox has already is not sent again; nothing in it is deleted. No passphrase is needed.',
-    'Without functions, `firn archive` archives a folder directly.',
+    'Blob storage does not take names with a backslash or a control character; such files are left out and named. Without functions, `firn archive` archives a folder directly, whatever its names.',
   ],
   args: [{ name: 'folder' }],
   options: { source: { type: 'text', value: 'name', required: true, about: 'the source that the files belong to' } },
