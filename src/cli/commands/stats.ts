@@ -45,7 +45,10 @@ function textOf(repository: string, statistics: Statistics): string {
       'Chunk index',
       `${counted(index.entries, 'entry', 'entries')} in ${counted(index.shards, 'shard')}, ${formatBytes(index.storedBytes)}`,
     ],
-    ['Waiting', `${counted(waiting.receipts, 'receipt')}, ${counted(waiting.batches, 'batch', 'batches')}`],
+    [
+      'Waiting',
+      `${counted(waiting.receipts, 'receipt')}, ${counted(waiting.batches, 'batch', 'batches')}, uploads of ${counted(waiting.openSources, 'source')}`,
+    ],
     ['Failed batches', formatCount(waiting.failedBatches)],
   ];
   const width = Math.max(...rows.map(([name]) => name.length));
