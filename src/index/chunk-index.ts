@@ -212,7 +212,3 @@ export class ChunkIndex {
   }
 }
 
-/** The root with this number, 0 to 255. */
-export function rootNumber(hash: Hash): number {
-  return Number.parseInt(rootOf(hash), 16);
-}
