@@ -34,7 +34,7 @@ export class Output {
   #bufferedChars = 0;
   #closed = false;
   #progressShown = false;
-  #progressAt = 0;
+  #progressAt = Number.NEGATIVE_INFINITY;
 
   constructor(stdout: OutputStream, stderr: OutputStream, options: OutputOptions) {
     this.#stdout = stdout;
