@@ -7,20 +7,17 @@
 
 import type { OrchestrationContext } from 'durable-functions';
 import * as df from 'durable-functions';
-import { isFirnError, problemOf } from '../src/errors.ts';
 import { groupRoots, type PlanReference, planPublish, type RootRange } from '../src/publish/plan.ts';
 import { type BuiltTree, buildFiletrees, commitSnapshot, flushShards } from '../src/publish/steps.ts';
+import { type Answer, answeringExcept } from './shared/answering.ts';
 import { appSettings, repositoryOf } from './shared/application.ts';
 import { PUBLISH_ORCHESTRATOR } from './shared/publishing.ts';
 
 const TRIES_MAX = 4;
 const RETRY_AFTER_MS = appSettings.publishRetrySeconds * 1000;
 
-/** The plan these belong to is gone; only a new plan helps. */
-const endsPlan = ['FIRN_PUBLISH_CONFLICT', 'FIRN_RECEIPT_DAMAGED'] as const;
-
-/** What an activity answers. References and small results only: payloads stay in blobs. */
-type Answer<T> = { ok: true; value: T } | { ok: false; code: string; reason: string; retryable: boolean };
+/** The plan is gone then; only a new plan helps. */
+const answering = answeringExcept(['FIRN_PUBLISH_CONFLICT', 'FIRN_RECEIPT_DAMAGED']);
 
 interface PlannedPublish {
   readonly plan: PlanReference;
@@ -34,21 +31,6 @@ interface FlushInput extends RootRange {
 interface CommitInput {
   readonly plan: PlanReference;
   readonly tree: BuiltTree;
-}
-
-function answering<I, T>(
-  work: (input: I, context: Parameters<df.ActivityHandler>[1]) => Promise<T>,
-): df.ActivityHandler {
-  return async (input: I, context): Promise<Answer<T>> => {
-    try {
-      return { ok: true, value: await work(input, context) };
-    } catch (error) {
-      const code = isFirnError(error) ? error.code : 'FIRN_INTERNAL';
-      const retryable = isFirnError(error) ? error.retryable && !isFirnError(error, ...endsPlan) : true;
-      context.warn(`${code}: ${problemOf(error)}`);
-      return { ok: false, code, reason: problemOf(error), retryable };
-    }
-  };
 }
 
 df.app.activity('planPublish', {

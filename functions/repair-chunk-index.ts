@@ -6,9 +6,10 @@
 import { app } from '@azure/functions';
 import type { OrchestrationContext } from 'durable-functions';
 import * as df from 'durable-functions';
-import { FirnError, isFirnError, problemOf } from '../src/errors.ts';
+import { FirnError } from '../src/errors.ts';
 import type { RepairReport } from '../src/index/repair.ts';
 import { findRepairNeed, isRoot, type RepairNeed, runRepair } from '../src/index/repair-run.ts';
+import { type Answer, answeringExcept } from './shared/answering.ts';
 import { appSettings, repositoryOf } from './shared/application.ts';
 import { startSingle } from './shared/publishing.ts';
 
@@ -21,23 +22,8 @@ const RETRY_AFTER_MS = 15_000;
 /** `check`: look first. `roots`: these, or all where null. */
 type RepairRequest = { readonly check: true } | { readonly roots: readonly string[] | null };
 
-type Answer<T> = { ok: true; value: T } | { ok: false; code: string; reason: string; retryable: boolean };
-
-function answering<I, T>(
-  work: (input: I, context: Parameters<df.ActivityHandler>[1]) => Promise<T>,
-): df.ActivityHandler {
-  return async (input: I, context): Promise<Answer<T>> => {
-    try {
-      return { ok: true, value: await work(input, context) };
-    } catch (error) {
-      const code = isFirnError(error) ? error.code : 'FIRN_INTERNAL';
-      // A repair that covers more has to be run instead; waiting does not help.
-      const retryable = !isFirnError(error) || (error.retryable && code !== 'FIRN_REPAIR_UNFINISHED');
-      context.warn(`${code}: ${problemOf(error)}`);
-      return { ok: false, code, reason: problemOf(error), retryable };
-    }
-  };
-}
+/** A repair that covers more has to be run instead; waiting does not help. */
+const answering = answeringExcept(['FIRN_REPAIR_UNFINISHED']);
 
 df.app.activity('findRepairNeed', {
   handler: answering(async (_: unknown, context): Promise<RepairNeed> => {
