@@ -8,7 +8,7 @@ import type { ArchiveParts } from './archive/parts.ts';
 import { type ChunkReader, createChunkReader } from './chunks/chunk-reader.ts';
 import { chunkWriterSizes, createChunkWriter } from './chunks/chunk-writer.ts';
 import { checkChunkerParameters, createChunker } from './chunks/chunker.ts';
-import { FirnError, isFirnError } from './errors.ts';
+import { FirnError } from './errors.ts';
 import { createFiletreeStore, type FiletreeStore } from './filetree/filetree-store.ts';
 import { createChunkIndexes } from './index/chunk-index.ts';
 import { RepairGate } from './index/marker.ts';
@@ -24,8 +24,9 @@ import {
   type RepositoryConfig,
   verifyConfig,
 } from './sealing/config.ts';
+import { changePassphrase, type KeyRing, openMasterKey, type PassphraseChange } from './sealing/key-ring.ts';
 import { type Keys, keysFromMaster, MASTER_KEY_BYTES, plainKeys } from './sealing/keys.ts';
-import { type ScryptCost, unwrapMasterKey, wrapMasterKey } from './sealing/master-key.ts';
+import { type ScryptCost, wrapMasterKey } from './sealing/master-key.ts';
 import { SealedBlobs } from './sealing/sealed-blobs.ts';
 import { repositoryNames, type Settings } from './settings.ts';
 import { SnapshotStore } from './snapshots/snapshot-store.ts';
@@ -56,9 +57,6 @@ export interface CreateOptions extends OpenOptions {
   /** Cost of the passphrase; the default is right for everything but tests. */
   readonly scryptCost?: ScryptCost;
 }
-
-/** So that a wrong passphrase answers in bounded time whatever lies under `keys/`. */
-const KEYS_TRIED_MAX = 32;
 
 /**
  * Creates a repository, with its containers.
@@ -121,46 +119,49 @@ export async function openRepository(
   settings: Settings,
   options: OpenOptions = {},
 ): Promise<Repository> {
-  const data = containers.container(repositoryNames(settings.repository).data);
-  const { repository, passphrase } = settings;
-  const body = await readIfThere(data, CONFIG_NAME, options);
-  if (body === undefined) throw new FirnError('FIRN_REPOSITORY_MISSING', { repository, url: data.url });
-  const { config, tag } = parseConfig(body);
-  let keys: Keys = plainKeys;
-  if (config.encryption === 'none') {
-    if (passphrase !== undefined) throw new FirnError('FIRN_REPOSITORY_PLAIN', { repository });
-  } else {
-    if (passphrase === undefined) throw new FirnError('FIRN_REPOSITORY_ENCRYPTED', { repository });
-    keys = keysFromMaster(await unlock(data, config, repository, passphrase, options));
-  }
+  const { data, config, tag, passphrase } = await readConfig(containers, settings, options);
+  const ring: KeyRing = { data, repository: settings.repository, repositoryId: config.id };
+  const keys = passphrase === undefined ? plainKeys : keysFromMaster(await openMasterKey(ring, passphrase, options));
   verifyConfig(config, tag, keys);
   return wire(containers, settings, config, keys, options);
 }
 
-async function unlock(
-  data: BlobStore,
-  config: RepositoryConfig,
-  repository: string,
-  passphrase: string,
-  options: CallOptions,
-): Promise<Buffer> {
-  let tried = 0;
-  let damaged: FirnError | undefined;
-  for await (const { name } of data.list({ ...options, prefix: 'keys/' })) {
-    if (tried === KEYS_TRIED_MAX) break;
-    tried += 1;
-    const body = await readIfThere(data, name, options);
-    try {
-      const master = body && (await unwrapMasterKey(config.id, { name, body }, passphrase));
-      if (master !== undefined) return master;
-    } catch (error) {
-      // Another key may be whole, and open with this passphrase.
-      if (!isFirnError(error)) throw error;
-      damaged ??= error;
-    }
+/**
+ * Changes the passphrase of a repository from the one in the settings.
+ * @throws what `openRepository` and `changePassphrase` throw.
+ */
+export async function changeRepositoryPassphrase(
+  containers: Containers,
+  settings: Settings,
+  { to, keepOld }: { readonly to: string; readonly keepOld: boolean },
+  options: CallOptions & { readonly scryptCost?: ScryptCost } = {},
+): Promise<PassphraseChange> {
+  const { repository } = settings;
+  const { data, config, passphrase: from } = await readConfig(containers, settings, options);
+  if (from === undefined) {
+    throw new FirnError('FIRN_USAGE', {
+      problem: `The repository ${repository} is not encrypted: it has no passphrase.`,
+    });
   }
-  if (damaged !== undefined) throw damaged;
-  throw new FirnError('FIRN_PASSPHRASE_WRONG', { repository });
+  return await changePassphrase({ data, repository, repositoryId: config.id }, { from, to, keepOld }, options);
+}
+
+/** The passphrase is there exactly where the repository is encrypted. */
+async function readConfig(
+  containers: Containers,
+  { repository, passphrase }: Settings,
+  options: CallOptions,
+): Promise<{ data: BlobStore; config: RepositoryConfig; tag: string; passphrase: string | undefined }> {
+  const data = containers.container(repositoryNames(repository).data);
+  const body = await readIfThere(data, CONFIG_NAME, options);
+  if (body === undefined) throw new FirnError('FIRN_REPOSITORY_MISSING', { repository, url: data.url });
+  const { config, tag } = parseConfig(body);
+  if (config.encryption === 'none') {
+    if (passphrase !== undefined) throw new FirnError('FIRN_REPOSITORY_PLAIN', { repository });
+  } else if (passphrase === undefined) {
+    throw new FirnError('FIRN_REPOSITORY_ENCRYPTED', { repository });
+  }
+  return { data, config, tag, passphrase };
 }
 
 async function readIfThere(store: BlobStore, name: string, options: CallOptions): Promise<Buffer | undefined> {

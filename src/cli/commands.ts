@@ -5,6 +5,7 @@ import { cat } from './commands/cat.ts';
 import { diff } from './commands/diff.ts';
 import { init } from './commands/init.ts';
 import { ls } from './commands/ls.ts';
+import { passphrase } from './commands/passphrase.ts';
 import { publish } from './commands/publish.ts';
 import { remove } from './commands/remove.ts';
 import { repairIndex } from './commands/repair-index.ts';
@@ -26,4 +27,5 @@ export const commands: readonly Command[] = [
   publish,
   remove,
   repairIndex,
+  passphrase,
 ];

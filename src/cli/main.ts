@@ -2,9 +2,8 @@
  * The command line, apart from the process it runs in: words in, an exit code out. Nothing here reads the real
  * environment, writes to the real streams or ends the process, so a test runs it as it is.
  */
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { FirnError, problemOf } from '../errors.ts';
+import type { FirnError } from '../errors.ts';
 import { connectFromEnvironment } from '../open-from-environment.ts';
 import { openRepository } from '../repository.ts';
 import { type Environment, readSettings, settingText } from '../settings.ts';
@@ -14,6 +13,7 @@ import { exitCodeOf, failureOf } from './failure.ts';
 import { helpOf, helpOfAll } from './help.ts';
 import { Output, OutputClosed } from './output.ts';
 import { type Invocation, parseLine } from './parse.ts';
+import { readPassphrase } from './passphrase-file.ts';
 import { firnVersion } from './version.ts';
 
 /** Runs one command line. It never throws; what goes wrong is told on stderr. */
@@ -85,20 +85,6 @@ async function environmentWith(options: ParsedOptions, io: CliIo): Promise<Envir
   return {
     ...io.env,
     ...(repository !== undefined && { FIRN_REPOSITORY: repository }),
-    ...(file !== undefined && { FIRN_PASSPHRASE: await readPassphrase(path.resolve(io.cwd, file)) }),
+    ...(file !== undefined && { FIRN_PASSPHRASE: await readPassphrase('passphrase-file', path.resolve(io.cwd, file)) }),
   };
-}
-
-async function readPassphrase(file: string): Promise<string> {
-  const invalid = (problem: string, cause?: unknown) =>
-    new FirnError('FIRN_SETTING_INVALID', { name: '--passphrase-file', problem }, { cause });
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (error) {
-    throw invalid(problemOf(error), error);
-  }
-  const passphrase = text.replace(/\r?\n$/, '');
-  if (passphrase === '') throw invalid(`${file} is empty`);
-  return passphrase;
 }
