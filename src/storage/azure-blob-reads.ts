@@ -57,6 +57,7 @@ interface Download {
   readonly lastModified?: Date | undefined;
   readonly metadata?: Record<string, string> | undefined;
   readonly isSealed?: boolean | undefined;
+  readonly leaseStatus?: string | undefined;
   readonly contentLength: number;
   readonly contentRange?: string | undefined;
   readonly pieces: AsyncIterable<Buffer>;
@@ -75,10 +76,11 @@ async function download(
     ...sdkSignal(signal),
   });
   // The answer has getters; a spread would leave them out.
-  const { etag, lastModified, metadata, isSealed, contentLength, contentRange, readableStreamBody } = found;
+  const { etag, lastModified, metadata, isSealed, leaseStatus, contentLength, contentRange, readableStreamBody } =
+    found;
   if (contentLength === undefined || readableStreamBody === undefined) throw new Error('the service sent no body');
   const pieces = readableStreamBody as AsyncIterable<Buffer>;
-  return { etag, lastModified, metadata, isSealed, contentLength, contentRange, pieces };
+  return { etag, lastModified, metadata, isSealed, leaseStatus, contentLength, contentRange, pieces };
 }
 
 /** An answer to a range says «bytes 5-9/10»; one to a whole blob has its length. */

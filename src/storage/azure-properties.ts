@@ -32,11 +32,13 @@ export function commonProperties(found: {
   etag?: string | undefined;
   lastModified?: Date | undefined;
   metadata?: Record<string, string> | undefined;
-}): { etag: string; lastModified: Date; metadata: Record<string, string> } {
+  leaseStatus?: string | undefined;
+}): { etag: string; lastModified: Date; metadata: Record<string, string>; leased: boolean } {
   return {
     etag: quoted(found.etag ?? ''),
     lastModified: found.lastModified ?? new Date(0),
     metadata: lowerCaseNames(found.metadata),
+    leased: found.leaseStatus === 'locked',
   };
 }
 

@@ -69,6 +69,8 @@ export interface BlobProperties {
   readonly tier: Tier | undefined;
   /** Of an append blob: it was sealed. */
   readonly sealed: boolean;
+  /** A lease is on it, and has not ended. */
+  readonly leased: boolean;
 }
 
 export interface BlobItem extends BlobProperties {

@@ -73,6 +73,7 @@ test('attributes come from metadata, and the mtime from the last modification wh
     lastModified: new Date('2026-01-02T03:04:05Z'),
     tier: undefined,
     sealed: false,
+    leased: false,
   };
   expect(attributesOf({ ...properties, metadata: { mtime: '2020-01-01T00:00:00.5Z', mode: '0644' } })).toEqual({
     mtime: '2020-01-01T00:00:00.5Z',

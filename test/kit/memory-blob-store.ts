@@ -125,6 +125,18 @@ function storeOver(
     return now() < blob.lease.endsAt ? 'held' : 'expired';
   }
 
+  function propertiesOf(blob: Blob): BlobProperties {
+    return {
+      etag: blob.etag,
+      bytes: blob.bytes,
+      lastModified: new Date(blob.lastModified),
+      metadata: { ...blob.metadata },
+      tier: blob.tier,
+      sealed: blob.sealed,
+      leased: leaseStateOf(blob) === 'held',
+    };
+  }
+
   function refuseLeased(name: string, blob: Blob): void {
     if (leaseStateOf(blob) === 'held') fail('leased', name);
   }
@@ -384,17 +396,6 @@ function storeOver(
       if (leaseStateOf(blob) !== 'held' || blob.lease?.id !== leaseId) fail('lease-lost', name);
       return put(name, copy, { lease: blob.lease });
     },
-  };
-}
-
-function propertiesOf(blob: Blob): BlobProperties {
-  return {
-    etag: blob.etag,
-    bytes: blob.bytes,
-    lastModified: new Date(blob.lastModified),
-    metadata: { ...blob.metadata },
-    tier: blob.tier,
-    sealed: blob.sealed,
   };
 }
 

@@ -79,6 +79,7 @@ export function blobStoreConformance(label: string, subject: ConformanceSubject)
           bytes: 5,
           metadata: { firn_type: 'large', note: 'two  words, "none" not' },
           sealed: false,
+          leased: false,
           lastModified: expect.any(Date),
         };
         const properties = await store.properties('a/b');
@@ -749,6 +750,29 @@ export function blobStoreConformance(label: string, subject: ConformanceSubject)
         expect(await store.breakLease('a')).toBe(false);
       });
 
+      test('whether there is one is said by properties, reads and listings', async () => {
+        const store = await subject.open();
+        await store.create('a', text('x'));
+        await store.createAppend('b', text('x'));
+        const leased = async () => {
+          const [a, b] = await Array.fromAsync(store.list());
+          const { body, properties } = await store.readStream('a');
+          await Array.fromAsync(body);
+          const said = [await store.properties('a'), (await store.read('a')).properties, properties, a];
+          expect(new Set(said.map((each) => each?.leased)).size).toBe(1);
+          expect([b?.leased, (await store.properties('b')).leased]).toEqual([false, false]);
+          return said[0]?.leased;
+        };
+        expect(await leased()).toBe(false);
+        await store.acquireLease('a', mine, 60);
+        expect(await leased()).toBe(true);
+        await store.breakLease('a');
+        expect(await leased()).toBe(false);
+        await store.acquireLease('a', theirs, 15);
+        await store.releaseLease('a', theirs);
+        expect(await leased()).toBe(false);
+      });
+
       test('what is not there can be neither leased nor written under a lease', async () => {
         const store = await subject.open();
         await expect(store.acquireLease('a', mine, 15)).rejects.toEqual(failure('missing'));
@@ -778,7 +802,9 @@ export function blobStoreConformance(label: string, subject: ConformanceSubject)
           await store.renewLease('a', mine);
           passTime(14_999);
           await expect(store.acquireLease('a', theirs, 15)).rejects.toEqual(failure('leased'));
+          expect((await store.properties('a')).leased).toBe(true);
           passTime(1);
+          expect((await store.properties('a')).leased).toBe(false);
           await store.acquireLease('a', theirs, 15);
           await expect(store.renewLease('a', mine)).rejects.toEqual(failure('lease-lost'));
         });
