@@ -225,6 +225,7 @@ function wire(
     createIndex: createChunkIndexes(state, {
       cacheBytesMax: settings.indexCacheBytesMax,
       cacheFolder: settings.cacheFolder,
+      cacheFolderBytesMax: settings.cacheFolderBytesMax,
       checkShards: (call) => repairGate.check(call),
       onWarning: inbox.onWarning,
     }),

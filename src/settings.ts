@@ -127,6 +127,15 @@ export const numberSettings = {
     max: 64 * GiB,
     about: 'memory for shards of the chunk index',
   },
+  cacheFolderBytesMax: {
+    env: 'FIRN_CACHE_BYTES_MAX',
+    unit: 'bytes',
+    fallback: GiB,
+    // A 256th of it holds the largest shard that stays: 1,024 entries of 96 bytes.
+    min: 32 * MiB,
+    max: 64 * GiB,
+    about: 'size of the folder that FIRN_CACHE_FOLDER names; what was used least recently goes first',
+  },
   pendingEntriesMax: {
     env: 'FIRN_PENDING_ENTRIES_MAX',
     unit: 'count',

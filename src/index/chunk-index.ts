@@ -17,6 +17,7 @@ import type { ChunkLocation, LocationTable } from '../chunks/location.ts';
 import type { FirnError } from '../errors.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
+import { numberSettings } from '../settings.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { DiskCache } from './disk-cache.ts';
 import { Recorded } from './recorded.ts';
@@ -59,6 +60,8 @@ export interface ChunkIndexOptions {
   readonly cacheBytesMax: number;
   /** A folder that keeps sealed shards for later runs; none where undefined. It may be deleted at any time. */
   readonly cacheFolder?: string | undefined;
+  /** Of that folder; the default of the setting where undefined. */
+  readonly cacheFolderBytesMax?: number | undefined;
   /** Told when that folder cannot be used (FIRN_CACHE_UNUSABLE); the work goes on without it. */
   readonly onWarning?: ((error: FirnError) => void) | undefined;
   /**
@@ -73,7 +76,9 @@ export interface ChunkIndexOptions {
 /** Gives sessions over one container that share their caches. */
 export function createChunkIndexes(state: SealedBlobs, options: ChunkIndexOptions): () => ChunkIndex {
   const { cacheFolder: folder, onWarning } = options;
-  const disk = folder === undefined ? undefined : new DiskCache({ folder, scope: state.store.url, onWarning });
+  const bytesMax = options.cacheFolderBytesMax ?? numberSettings.cacheFolderBytesMax.fallback;
+  const disk =
+    folder === undefined ? undefined : new DiskCache({ folder, bytesMax, scope: state.store.url, onWarning });
   const cache = new ShardCache(options.cacheBytesMax, disk);
   return () => new ChunkIndex(state, options, cache);
 }

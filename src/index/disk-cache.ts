@@ -1,18 +1,21 @@
 /**
  * Shards in a local folder, as they lie on storage: sealed, so nothing secret is on the disk, and whatever is read from
- * here is checked like what comes from storage. A file is named by shard and ETag, `<root>/<prefix>.<digest of the ETag>`
- * below a folder for the container, so a shard that changed is simply not found, and repositories do not meet.
+ * here is checked like what comes from storage. A file is `chunk-index/<root>/<prefix>.<container>.<version>.<bytes>`,
+ * where the version is that of the shard's ETag: a shard that changed is simply not found, and repositories do not meet.
  *
  * The folder may be deleted at any time, also under a run, and shared by processes: files appear whole, and a file that
  * is gone, torn or damaged is as one that never was. It cannot fail a run: the first problem is reported, and the cache
- * is off from then on. It grows to the size of the index at most, for older versions of a shard are removed.
+ * is off from then on. Older versions of a shard are removed, and it never stays above its limit: each of the 256 roots
+ * has an equal part of it for the shards of all repositories, since hashes spread evenly over the roots. So a write looks
+ * at one small folder only, and a read at none. A lower limit takes effect root by root, as they are used.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { FirnError, problemOf } from '../errors.ts';
-import { sweepTemporary, writeBytes } from '../storage/local-files.ts';
-import { rootOf } from './root-view.ts';
+import { isAbsent, sweepTemporary } from '../storage/local-files.ts';
+import { holdFolder, readUsed, sizedName, writeUsed } from './bounded-folder.ts';
+import { allRoots, type ListedShard, rootOf } from './root-view.ts';
 
 /** No writer of a small file takes longer. */
 const TEMPORARY_AGE_MS = 60 * 60 * 1000;
@@ -20,8 +23,12 @@ const TEMPORARY_AGE_MS = 60 * 60 * 1000;
 export interface DiskCacheOptions {
   /** Made when it is not there. */
   readonly folder: string;
+  /** Of all files in it, whatever container they are of. */
+  readonly bytesMax: number;
   /** What tells one container from another: its address. */
   readonly scope: string;
+  /** Milliseconds since 1970; the system's clock where undefined. */
+  readonly now?: (() => number) | undefined;
   /** Told once, when the folder cannot be used. */
   readonly onWarning?: ((error: FirnError) => void) | undefined;
 }
@@ -30,77 +37,88 @@ function digestOf(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 16);
 }
 
+/** Node says of a folder that is deleted while it is made that it is none; when it says so again, it is true. */
+async function makeFolder(folder: string): Promise<void> {
+  const make = () => mkdir(folder, { recursive: true, mode: 0o700 });
+  await make().catch(make);
+}
+
 export class DiskCache {
   readonly #folder: string;
+  readonly #rootBytesMax: number;
+  readonly #scope: string;
+  readonly #now: () => number;
   readonly #onWarning: ((error: FirnError) => void) | undefined;
-  /** Folders of roots that are there and were swept. */
-  readonly #made = new Set<string>();
+  /** Roots that this process has used. */
+  readonly #entered = new Set<string>();
   #off = false;
 
-  constructor({ folder, scope, onWarning }: DiskCacheOptions) {
-    this.#folder = path.join(folder, digestOf(scope));
+  constructor({ folder, bytesMax, scope, now, onWarning }: DiskCacheOptions) {
+    this.#folder = path.join(folder, 'chunk-index');
+    this.#rootBytesMax = Math.floor(bytesMax / allRoots.length);
+    this.#scope = digestOf(scope);
+    this.#now = now ?? Date.now;
     this.#onWarning = onWarning;
   }
 
   /** The sealed bytes of this version of a shard; undefined when they are not here. */
-  async read(prefix: string, etag: string): Promise<Buffer | undefined> {
+  async read(prefix: string, version: ListedShard): Promise<Buffer | undefined> {
     return await this.#use(async () => {
-      try {
-        return await readFile(this.#fileOf(prefix, etag));
-      } catch (error) {
-        if (isAbsent(error)) return undefined;
-        throw error;
-      }
+      await this.#enter(prefix);
+      return await readUsed(this.#fileOf(prefix, version), this.#now());
     });
   }
 
   /** Keeps the sealed bytes of a shard, and removes what is here of its other versions. */
   async write(prefix: string, etag: string, sealed: Uint8Array): Promise<void> {
     await this.#use(async () => {
-      const file = this.#fileOf(prefix, etag);
-      const folder = path.dirname(file);
-      await this.#make(folder);
+      if (sealed.length > this.#rootBytesMax) return await this.#forget(prefix);
+      const file = this.#fileOf(prefix, { etag, storedBytes: sealed.length });
+      await this.#enter(prefix);
       try {
-        await writeBytes(file, sealed, { sync: 'nothing' });
+        await makeFolder(path.dirname(file));
+        await writeUsed(file, sealed, this.#now());
       } catch (error) {
-        // Somebody deleted the folder: make it again, once.
+        // Somebody deletes the folder just now: then this is not kept.
         if (!isAbsent(error)) throw error;
-        this.#made.delete(folder);
-        await this.#make(folder);
-        await writeBytes(file, sealed, { sync: 'nothing' });
       }
-      await this.#removeOthers(prefix, path.basename(file));
+      await this.#forget(prefix, path.basename(file));
     });
   }
 
-  /** Forgets one version (it is damaged), or with no ETag all of a shard that is no more. */
-  async remove(prefix: string, etag?: string): Promise<void> {
-    await this.#use(async () => {
-      if (etag === undefined) await this.#removeOthers(prefix, undefined);
-      else await rm(this.#fileOf(prefix, etag), { force: true });
-    });
+  /** Forgets a shard that is no more, or is damaged here. */
+  async remove(prefix: string): Promise<void> {
+    await this.#use(async () => await this.#forget(prefix));
   }
 
-  #fileOf(prefix: string, etag: string): string {
-    return path.join(this.#folder, rootOf(prefix), `${prefix}.${digestOf(etag)}`);
+  #folderOf(prefix: string): string {
+    return path.join(this.#folder, rootOf(prefix));
   }
 
-  async #make(folder: string): Promise<void> {
-    if (this.#made.has(folder)) return;
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    await sweepTemporary(folder, TEMPORARY_AGE_MS);
-    this.#made.add(folder);
+  #fileOf(prefix: string, { etag, storedBytes }: ListedShard): string {
+    return path.join(this.#folderOf(prefix), sizedName(this.#shardName(prefix) + digestOf(etag), storedBytes));
   }
 
-  async #removeOthers(prefix: string, kept: string | undefined): Promise<void> {
-    const folder = path.join(this.#folder, rootOf(prefix));
-    const names = await readdir(folder).catch((error: unknown) => {
-      if (isAbsent(error)) return [];
-      throw error;
-    });
-    for (const name of names) {
-      if (name !== kept && name.startsWith(`${prefix}.`)) await rm(path.join(folder, name), { force: true });
-    }
+  /** What the names of all versions of a shard begin with. */
+  #shardName(prefix: string): string {
+    return `${prefix}.${this.#scope}.`;
+  }
+
+  /** Removes the versions of a shard but this one, and holds the folder of its root to the limit. */
+  async #forget(prefix: string, but?: string): Promise<void> {
+    const versions = this.#shardName(prefix);
+    const isStale = (name: string) => name !== but && name.startsWith(versions);
+    await holdFolder(this.#folderOf(prefix), this.#rootBytesMax, isStale);
+  }
+
+  /** What others left in the folder, or keep there under a higher limit, goes when it is used for the first time. */
+  async #enter(prefix: string): Promise<void> {
+    const root = rootOf(prefix);
+    if (this.#entered.has(root)) return;
+    this.#entered.add(root);
+    const folder = this.#folderOf(prefix);
+    await sweepTemporary(folder, TEMPORARY_AGE_MS, this.#now());
+    await holdFolder(folder, this.#rootBytesMax);
   }
 
   async #use<T>(work: () => Promise<T>): Promise<T | undefined> {
@@ -117,8 +135,4 @@ export class DiskCache {
       return undefined;
     }
   }
-}
-
-function isAbsent(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
 }

@@ -103,7 +103,7 @@ async function readLevel(
   const view = await views.current(rootOf(prefix), options);
   const listed = view.get(prefix);
   if (listed === undefined) return { table: undefined, hasBelow: view.hasBelow(prefix), vanished: false };
-  const shard = await shards.find(prefix, listed.etag, options);
+  const shard = await shards.find(prefix, listed, options);
   const vanished = shard === undefined;
   const table = shard?.table;
   if (shard?.etag === listed.etag) return { table, hasBelow: view.hasBelow(prefix), vanished };

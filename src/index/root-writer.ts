@@ -13,7 +13,7 @@ import type { ChunkLocation } from '../chunks/location.ts';
 import { FirnError } from '../errors.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
-import { PREFIX_DIGITS_MIN } from './root-view.ts';
+import { type ListedShard, PREFIX_DIGITS_MIN } from './root-view.ts';
 import type { SessionViews } from './session-views.ts';
 import { mergeFromParent, mergeShard, type ShardMerge } from './shard.ts';
 import type { StoredShard } from './shard-cache.ts';
@@ -110,7 +110,7 @@ export class RootWriter {
         groups,
         async ([prefix, group]) => {
           try {
-            const merged = await this.#mergeInto(prefix, view.get(prefix)?.etag, group, merge);
+            const merged = await this.#mergeInto(prefix, view.get(prefix), group, merge);
             if (merged === undefined) lost.push(...group);
             else added += merged;
           } catch (error) {
@@ -140,7 +140,7 @@ export class RootWriter {
   /** @returns how many were new, or undefined when the shard is not what the view says: look again. */
   async #mergeInto(
     prefix: string,
-    listed: string | undefined,
+    listed: ListedShard | undefined,
     locations: readonly ChunkLocation[],
     merge: Merge,
   ): Promise<number | undefined> {

@@ -32,16 +32,16 @@ export class ShardStore {
   }
 
   /**
-   * The shard, from the cache where that holds the version with this ETag, else as it is on storage now (maybe of
+   * The shard, from the cache where that holds the version that was listed, else as it is on storage now (maybe of
    * another ETag); undefined when there is none. Callers that ask at the same time share one read.
    * @throws FIRN_SEAL_BROKEN, FIRN_BLOB_DAMAGED, FIRN_REPOSITORY_NEWER, FIRN_BLOB_OFFLINE.
    */
-  async find(prefix: string, etag: string, options?: CallOptions): Promise<StoredShard | undefined> {
-    const hit = this.#cache.get(prefix, etag);
+  async find(prefix: string, listed: ListedShard, options?: CallOptions): Promise<StoredShard | undefined> {
+    const hit = this.#cache.get(prefix, listed.etag);
     if (hit !== undefined) return hit;
     return await this.#reads.join(
-      `${prefix} ${etag}`,
-      async (signal) => (await this.#fromDisk(prefix, etag)) ?? (await this.load(prefix, { signal })),
+      `${prefix} ${listed.etag}`,
+      async (signal) => (await this.#fromDisk(prefix, listed)) ?? (await this.load(prefix, { signal })),
       options?.signal,
     );
   }
@@ -114,18 +114,18 @@ export class ShardStore {
     }
   }
 
-  async #fromDisk(prefix: string, etag: string): Promise<StoredShard | undefined> {
+  async #fromDisk(prefix: string, listed: ListedShard): Promise<StoredShard | undefined> {
     const { disk } = this.#cache;
-    const sealed = await disk?.read(prefix, etag);
+    const sealed = await disk?.read(prefix, listed);
     if (sealed === undefined) return undefined;
     try {
-      const shard = { table: await this.#open(prefix, sealed), etag };
+      const shard = { table: await this.#open(prefix, sealed), etag: listed.etag };
       this.#cache.set(prefix, shard);
       return shard;
     } catch (error) {
       // A damaged copy; storage has the shard itself.
       if (!isFirnError(error)) throw error;
-      await disk?.remove(prefix, etag);
+      await disk?.remove(prefix);
       return undefined;
     }
   }

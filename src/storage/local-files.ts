@@ -149,9 +149,14 @@ async function readNames(folder: string): Promise<string[]> {
   return await readdir(folder).catch((error) => absent(error, []));
 }
 
+/** Whether the error says that nothing is there. */
+export function isAbsent(error: unknown): boolean {
+  return codeOf(error) === 'ENOENT';
+}
+
 /** `value` when the error says that nothing is there; throws any other. */
 function absent<T>(error: unknown, value: T): T {
-  if (codeOf(error) === 'ENOENT') return value;
+  if (isAbsent(error)) return value;
   throw error;
 }
 

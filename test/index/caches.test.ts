@@ -1,4 +1,4 @@
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { LocationTable } from '../../src/chunks/location.ts';
@@ -19,7 +19,11 @@ interface Seen {
   readonly store: BlobStore;
   readonly calls: string[];
   /** Sessions of a process over that store. */
-  process(options?: { cacheFolder?: string; onWarning?: (error: FirnError) => void }): () => ChunkIndex;
+  process(options?: {
+    cacheFolder?: string;
+    cacheFolderBytesMax?: number;
+    onWarning?: (error: FirnError) => void;
+  }): () => ChunkIndex;
   reads(): string[];
 }
 
@@ -174,7 +178,7 @@ describe('a cache folder', () => {
       }),
     );
     const names = (await filesIn(cacheFolder)).map((file) => path.basename(file));
-    expect(names.filter((name) => !/^[0-9a-f]{2}\.[0-9a-f]{16}$/.test(name))).toEqual([]);
+    expect(names.filter((name) => !/^[0-9a-f]{2}(\.[0-9a-f]{16}){2}\.\d+$/.test(name))).toEqual([]);
     expect(warnings).toEqual([]);
   });
 
@@ -189,13 +193,64 @@ describe('a cache folder', () => {
     expect(await filesIn(cacheFolder)).toHaveLength(6);
   });
 
-  test('that cannot be used is reported once, and the work goes on', async () => {
-    const { process } = await filled();
-    const cacheFolder = path.join(await temporaryFolder(), 'a file');
-    await writeFile(cacheFolder, '');
+  test('holds no more than its limit; what did not stay is read from storage again', async () => {
+    const { process, reads } = await filled();
+    const cacheFolder = await temporaryFolder();
+    const added = locationsIn('ab', 1100, 'many');
+    await flushed(process()(), added);
+    for (const rootBytesMax of [1_000_000, 20_000, 1_000]) {
+      const options = { cacheFolder, cacheFolderBytesMax: 256 * rootBytesMax };
+      for (const run of ['first', 'second']) {
+        const before = reads().length;
+        expect(await missingFrom(process(options)(), added)).toEqual([]);
+        const read = reads().length - before;
+        const bytes = await Promise.all((await filesIn(cacheFolder)).map(async (file) => (await stat(file)).size));
+        expect(bytes.reduce((total, each) => total + each, 0)).toBeLessThanOrEqual(rootBytesMax);
+        if (run === 'first') continue;
+        if (rootBytesMax === 1_000_000) expect(read).toBe(0);
+        if (rootBytesMax === 1_000) expect(read).toBe(16);
+      }
+    }
+  });
+
+  const spoilt: [string, (folder: string, seen: Seen) => Promise<string>][] = [
+    [
+      'is a file',
+      async (folder) => {
+        await writeFile(path.join(folder, 'a file'), '');
+        return path.join(folder, 'a file');
+      },
+    ],
+    [
+      'has a file where a folder belongs',
+      async (folder) => {
+        await mkdir(path.join(folder, 'chunk-index'));
+        for (const root of roots) await writeFile(path.join(folder, 'chunk-index', root), '');
+        return folder;
+      },
+    ],
+    [
+      'has a folder where a file belongs',
+      async (folder, seen) => {
+        await missingFrom(seen.process({ cacheFolder: folder })(), locations);
+        for (const file of await filesIn(folder)) {
+          await rm(file);
+          await mkdir(file);
+        }
+        return folder;
+      },
+    ],
+  ];
+  // Nobody may make a folder there, not even root.
+  if (process.platform === 'linux') spoilt.push(['cannot be written', async () => '/sys/firn-cache']);
+
+  test.each(spoilt)('that %s is reported once, and the work goes on', async (_, spoil) => {
+    const seen = await filled();
+    const cacheFolder = await spoil(await temporaryFolder(), seen);
     const warnings: FirnError[] = [];
-    const index = process({ cacheFolder, onWarning: (error) => warnings.push(error) })();
+    const index = seen.process({ cacheFolder, onWarning: (error) => warnings.push(error) })();
     expect(await missingFrom(index, locations)).toEqual([]);
+    await flushed(index, locationsIn('ab', 1, 'more'));
     expect(warnings.map(({ code }) => code)).toEqual(['FIRN_CACHE_UNUSABLE']);
   });
 });
