@@ -215,14 +215,14 @@ describe('a cache folder', () => {
 
   const spoilt: [string, (folder: string, seen: Seen) => Promise<string>][] = [
     [
-      'is a file',
+      'it is a file',
       async (folder) => {
         await writeFile(path.join(folder, 'a file'), '');
         return path.join(folder, 'a file');
       },
     ],
     [
-      'has a file where a folder belongs',
+      'it has a file where a folder belongs',
       async (folder) => {
         await mkdir(path.join(folder, 'chunk-index'));
         for (const root of roots) await writeFile(path.join(folder, 'chunk-index', root), '');
@@ -230,7 +230,7 @@ describe('a cache folder', () => {
       },
     ],
     [
-      'has a folder where a file belongs',
+      'it has a folder where a file belongs',
       async (folder, seen) => {
         await missingFrom(seen.process({ cacheFolder: folder })(), locations);
         for (const file of await filesIn(folder)) {
@@ -242,9 +242,9 @@ describe('a cache folder', () => {
     ],
   ];
   // Nobody may make a folder there, not even root.
-  if (process.platform === 'linux') spoilt.push(['cannot be written', async () => '/sys/firn-cache']);
+  if (process.platform === 'linux') spoilt.push(['nobody can write in it', async () => '/sys/firn-cache']);
 
-  test.each(spoilt)('that %s is reported once, and the work goes on', async (_, spoil) => {
+  test.each(spoilt)('that cannot be used is reported once, and the work goes on (%s)', async (_, spoil) => {
     const seen = await filled();
     const cacheFolder = await spoil(await temporaryFolder(), seen);
     const warnings: FirnError[] = [];
