@@ -216,6 +216,15 @@ const table = {
     advice:
       'The records that are whole were taken; compare the inbox with the snapshot and upload again what is missing.',
   },
+  FIRN_JOURNAL_BUSY: {
+    message: 'The journal of {source} takes no more: {calls} calls wait for the storage already.',
+    advice: 'Nothing of this call was recorded. Try again when the storage has caught up, with fewer calls at once.',
+    retryable: true,
+  },
+  FIRN_JOURNAL_CLOSED: {
+    message: 'The journal of {source} is closed in this process.',
+    advice: 'Nothing of this call was recorded. Open the journal again.',
+  },
   FIRN_PUBLISH_CONFLICT: {
     message: 'Another publish of the source {source} was faster.',
     advice: 'Nothing is lost; what is left is in the next publish.',

@@ -12,7 +12,7 @@ import { FirnError } from './errors.ts';
 import { createFiletreeStore, type FiletreeStore } from './filetree/filetree-store.ts';
 import { createChunkIndexes } from './index/chunk-index.ts';
 import { RepairGate } from './index/marker.ts';
-import type { JournalSettings } from './journal/journal.ts';
+import type { JournalSettings } from './journal/journal-parts.ts';
 import { createJournals } from './journal/journals.ts';
 import type { PublishParts } from './publish/parts.ts';
 import {
@@ -37,7 +37,11 @@ export interface Containers {
   container(name: string): BlobStore;
 }
 
-export interface Repository extends ArchiveParts, PublishParts {
+/** Dispose of it when the process ends: its journals are closed, so that all they took is durable. */
+export interface Inbox extends BatchParts, AsyncDisposable {}
+
+/** Disposed of as an inbox is. */
+export interface Repository extends ArchiveParts, PublishParts, AsyncDisposable {
   readonly name: string;
   readonly config: RepositoryConfig;
   readonly data: SealedBlobs;
@@ -174,18 +178,20 @@ async function readIfThere(store: BlobStore, name: string, options: CallOptions)
 }
 
 /** What can be done without the keys: uploads are recorded, batches sealed and named. */
-export function openInbox(containers: Containers, settings: Settings, options: OpenOptions = {}): BatchParts {
+export function openInbox(containers: Containers, settings: Settings, options: OpenOptions = {}): Inbox {
   const names = repositoryNames(settings.repository);
   const now = options.now ?? (() => new Date());
   return {
     settings,
+  const journals = createJournals(containers.container(names.state), journalSettingsOf(settings), { now });
     inbox: containers.container(names.inbox),
     state: { store: containers.container(names.state) },
-    journalOf: createJournals(containers.container(names.state), journalSettingsOf(settings), { now }).of,
+    journalOf: journals.of,
     now,
     onWarning: options.onWarning ?? (() => {}),
   };
 }
+    [Symbol.asyncDispose]: journals.close,
 
 function journalSettingsOf(settings: Settings): JournalSettings {
   return {

@@ -1,8 +1,8 @@
 /** What the functions of one process share: its settings, its connection and its repository, opened once. */
-import type { InvocationContext } from '@azure/functions';
+import { app, type InvocationContext } from '@azure/functions';
 import type { BatchParts } from '../../src/archive/batches.ts';
 import { connectFromEnvironment } from '../../src/open-from-environment.ts';
-import { type Containers, openInbox, openRepository, type Repository } from '../../src/repository.ts';
+import { type Containers, type Inbox, openInbox, openRepository, type Repository } from '../../src/repository.ts';
 import { readSettings, repositoryNames } from '../../src/settings.ts';
 
 const { settings, warnings } = readSettings(process.env);
@@ -15,7 +15,7 @@ export const CONNECTION = 'FIRN_STORAGE';
 
 let warned = false;
 let containers: Containers | undefined;
-let inbox: BatchParts | undefined;
+let inbox: Inbox | undefined;
 let repository: Promise<Repository> | undefined;
 
 /** Connected at the first use: loading the app must not depend on the storage. */
@@ -44,3 +44,9 @@ export async function repositoryOf(context: InvocationContext): Promise<Reposito
   });
   return { ...(await repository), onWarning: warn(context) };
 }
+
+/** What the journals took is durable before the process goes; the host waits for this within its time to stop. */
+app.hook.appTerminate(async () => {
+  await inbox?.[Symbol.asyncDispose]();
+  await (await repository?.catch(() => undefined))?.[Symbol.asyncDispose]();
+});

@@ -1,9 +1,15 @@
 /**
- * Group commit: records of concurrent calls wait while a block is written and then share the next one, so the number of
- * storage operations does not grow with the number of records. A call resolves when all of its records are durable.
+ * The bounded way of records into the journal. Group commit: records of concurrent calls wait while a block is written and
+ * then share the next one, so the number of storage operations does not grow with the number of records. A call resolves
+ * when all of its records are durable; the records of one call, and those of one call and of the next, keep their order.
+ *
+ * Bounded: `bytesMax` of encoded records wait at most (one record more), and what a call brings beyond that is encoded only
+ * when there is room. Calls that find no room stand in line, `callsMax` of them; more are refused with FIRN_JOURNAL_BUSY.
+ * Nothing is dropped: a call resolves, or rejects with the reason.
  */
+import { FirnError } from '../errors.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
-import { encodeRecord } from './partition.ts';
+import { checkRecord, encodeRecord } from './partition.ts';
 import type { JournalRecord } from './record.ts';
 
 export interface Block {
@@ -12,8 +18,34 @@ export interface Block {
   readonly uploadBytes: number;
 }
 
-/** What one call of `append` waits for. */
-interface Ticket {
+export interface AppendQueueOptions {
+  readonly source: string;
+  readonly blockBytesMax: number;
+  /** Encoded records that may wait. */
+  readonly bytesMax: number;
+  /** Calls that may wait for room. */
+  readonly callsMax: number;
+  /** How many records the next block may hold; asked before each block. */
+  recordsMax(): number;
+  /** Makes a block durable. @returns the batches that were sealed on the way; they are told to one of the callers. */
+  write(block: Block): Promise<readonly string[]>;
+}
+
+export interface QueueDepth {
+  /** Encoded, and not yet in a block. */
+  readonly records: number;
+  readonly bytes: number;
+  /** The most there were. */
+  readonly recordsPeak: number;
+  readonly bytesPeak: number;
+}
+
+/** One call of `append`. */
+interface Call {
+  readonly records: readonly JournalRecord[];
+  /** The first record that is not encoded yet. */
+  next: number;
+  /** Records that are not durable yet. */
   left: number;
   readonly sealed: string[];
   settled: boolean;
@@ -23,54 +55,67 @@ interface Ticket {
 interface Waiting {
   readonly bytes: Buffer;
   readonly uploadBytes: number;
-  readonly ticket: Ticket;
-}
-
-export interface AppendQueueOptions {
-  readonly blockBytesMax: number;
-  /** How many records the next block may hold; asked before each block. */
-  recordsMax(): number;
-  /** Makes a block durable. @returns the batches that were sealed on the way; they are told to one of the callers. */
-  write(block: Block): Promise<readonly string[]>;
+  readonly call: Call;
 }
 
 export class AppendQueue {
   readonly #options: AppendQueueOptions;
+  /** Calls with records that are not encoded yet, oldest first. */
+  readonly #line = new Set<Call>();
   #waiting: Waiting[] = [];
+  #waitingBytes = 0;
+  #recordsPeak = 0;
+  #bytesPeak = 0;
   #writing = false;
+  #closed = false;
+  #idle: PromiseWithResolvers<void> | undefined;
 
   constructor(options: AppendQueueOptions) {
     this.#options = options;
   }
 
+  get depth(): QueueDepth {
+    return {
+      records: this.#waiting.length,
+      bytes: this.#waitingBytes,
+      recordsPeak: this.#recordsPeak,
+      bytesPeak: this.#bytesPeak,
+    };
+  }
+
   /**
-   * @throws FIRN_PATH_UNUSABLE before anything is written when a record is too large; the signal's reason, after which
-   * the records may be durable or not.
+   * @throws FIRN_PATH_UNUSABLE before anything is written when a record is too large; FIRN_JOURNAL_CLOSED,
+   * FIRN_JOURNAL_BUSY; the signal's reason, after which the records may be durable or not.
    */
   async append(
     records: readonly JournalRecord[],
     { signal }: CallOptions = {},
   ): Promise<{ sealed: readonly string[] }> {
     signal?.throwIfAborted();
+    const { source, callsMax } = this.#options;
+    if (this.#closed) throw new FirnError('FIRN_JOURNAL_CLOSED', { source });
     if (records.length === 0) return { sealed: [] };
-    const encoded = records.map((record) => ({
-      bytes: encodeRecord(record),
-      uploadBytes: record.kind === 'upload' ? record.bytes : 0,
-    }));
+    for (const record of records) checkRecord(record);
+    if (this.#line.size >= callsMax) throw new FirnError('FIRN_JOURNAL_BUSY', { source, calls: this.#line.size });
     const { promise, resolve, reject } = Promise.withResolvers<{ sealed: readonly string[] }>();
-    const ticket: Ticket = {
-      left: encoded.length,
+    const call: Call = {
+      records,
+      next: 0,
+      left: records.length,
       sealed: [],
       settled: false,
       settle(error) {
-        ticket.settled = true;
+        call.settled = true;
         if (error) reject(error.reason);
-        else resolve({ sealed: ticket.sealed });
+        else resolve({ sealed: call.sealed });
       },
     };
-    const onAbort = () => ticket.settle({ reason: signal?.reason });
+    const onAbort = () => {
+      call.settle({ reason: signal?.reason });
+      this.#line.delete(call);
+    };
     signal?.addEventListener('abort', onAbort, { once: true });
-    for (const item of encoded) this.#waiting.push({ ...item, ticket });
+    this.#line.add(call);
     void this.#pump();
     try {
       return await promise;
@@ -79,45 +124,88 @@ export class AppendQueue {
     }
   }
 
+  /** Takes nothing more. Resolves when every call that was taken is settled; calling it again waits for the same. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    if (!this.#writing) return;
+    this.#idle ??= Promise.withResolvers();
+    await this.#idle.promise;
+  }
+
+  /** Encodes what there is room for. */
+  #admit(): void {
+    for (const call of this.#line) {
+      for (; call.next < call.records.length && !call.settled; call.next += 1) {
+        const record = call.records[call.next];
+        if (record === undefined) continue;
+        if (this.#waitingBytes >= this.#options.bytesMax) return;
+        const bytes = encodeRecord(record);
+        this.#waiting.push({ bytes, uploadBytes: record.kind === 'upload' ? record.bytes : 0, call });
+        this.#waitingBytes += bytes.length;
+        this.#recordsPeak = Math.max(this.#recordsPeak, this.#waiting.length);
+        this.#bytesPeak = Math.max(this.#bytesPeak, this.#waitingBytes);
+      }
+      this.#line.delete(call);
+    }
+  }
+
   /** Never rejects: what goes wrong is told to the callers whose records were in the block. */
   async #pump(): Promise<void> {
+    this.#admit();
     if (this.#writing) return;
     this.#writing = true;
-    for (let group = this.#take(); group.length > 0; group = this.#take()) {
+    for (let taken = this.#take(); taken !== undefined; taken = this.#take()) {
+      const { block, calls } = taken;
+      this.#admit();
       try {
-        const block: Block = {
-          bytes: Buffer.concat(group.map(({ bytes }) => bytes)),
-          records: group.length,
-          uploadBytes: group.reduce((sum, { uploadBytes }) => sum + uploadBytes, 0),
-        };
         const sealed = await this.#options.write(block);
-        const teller = group.find(({ ticket }) => !ticket.settled) ?? group[0];
-        teller?.ticket.sealed.push(...sealed);
-        for (const { ticket } of group) {
-          ticket.left -= 1;
-          if (ticket.left === 0) ticket.settle();
+        const teller = calls.find(({ settled }) => !settled) ?? calls[0];
+        teller?.sealed.push(...sealed);
+        for (const call of calls) {
+          call.left -= 1;
+          if (call.left === 0) call.settle();
         }
       } catch (reason) {
-        for (const { ticket } of group) ticket.settle({ reason });
+        for (const call of calls) call.settle({ reason });
       }
     }
     this.#writing = false;
+    this.#idle?.resolve();
   }
 
-  /** The next group; the records of calls that failed or were cancelled are passed over. */
-  #take(): Waiting[] {
+  /** The next block, and the call of each of its records; those of calls that failed or were cancelled are passed over. */
+  #take(): { readonly block: Block; readonly calls: readonly Call[] } | undefined {
     const recordsMax = Math.max(1, this.#options.recordsMax());
-    const group: Waiting[] = [];
-    let bytes = 0;
-    let at = 0;
-    for (; at < this.#waiting.length && group.length < recordsMax; at += 1) {
-      const item = this.#waiting[at];
-      if (item === undefined || item.ticket.settled) continue;
-      if (bytes + item.bytes.length > this.#options.blockBytesMax) break;
-      bytes += item.bytes.length;
-      group.push(item);
+    for (;;) {
+      const group: Waiting[] = [];
+      let bytes = 0;
+      let at = 0;
+      for (; at < this.#waiting.length && group.length < recordsMax; at += 1) {
+        const item = this.#waiting[at];
+        if (item === undefined) continue;
+        if (!item.call.settled) {
+          if (bytes + item.bytes.length > this.#options.blockBytesMax) break;
+          bytes += item.bytes.length;
+          group.push(item);
+        }
+        this.#waitingBytes -= item.bytes.length;
+      }
+      this.#waiting = this.#waiting.slice(at);
+      if (group.length > 0) return { block: blockOf(group, bytes), calls: group.map(({ call }) => call) };
+      // All that waited was cancelled: there is room for those in line.
+      this.#admit();
+      if (this.#waiting.length === 0) return undefined;
     }
-    this.#waiting = this.#waiting.slice(at);
-    return group;
   }
+}
+
+function blockOf(group: readonly Waiting[], bytes: number): Block {
+  return {
+    bytes: Buffer.concat(
+      group.map((item) => item.bytes),
+      bytes,
+    ),
+    records: group.length,
+    uploadBytes: group.reduce((sum, { uploadBytes }) => sum + uploadBytes, 0),
+  };
 }

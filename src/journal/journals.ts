@@ -1,13 +1,16 @@
 /** The journals of a process, one a source, so that all who append to a source share its blocks and what is known of it. */
 import type { BlobStore } from '../storage/blob-store.ts';
-import { type Journal, type JournalSettings, openJournal } from './journal.ts';
+import { type Journal, openJournal } from './journal.ts';
+import type { JournalSettings } from './journal-parts.ts';
 
 /** Sources in use at once; the others are opened again when they are needed. */
 const JOURNALS_MAX = 1000;
 
-export interface Journals {
+export interface Journals extends AsyncDisposable {
   /** @throws FIRN_SOURCE_NAME_INVALID. */
   of(source: string): Journal;
+  /** Closes all that are open: what they took is durable, or its callers were told why not. */
+  close(): Promise<void>;
 }
 
 export function createJournals(
@@ -16,7 +19,12 @@ export function createJournals(
   options: { readonly now?: () => Date } = {},
 ): Journals {
   const open = new Map<string, Journal>();
+  const close = async () => {
+    await Promise.all(open.values().map((journal) => journal.close()));
+  };
   return {
+    close,
+    [Symbol.asyncDispose]: close,
     of(source) {
       const journal = open.get(source) ?? openJournal(state, source, settings, options);
       open.delete(source);

@@ -73,21 +73,33 @@ export function recordId(record: JournalRecord): string {
   return createHash('sha256').update(`${record.path}\0${version}`).digest().toString('hex', 0, ID_BYTES);
 }
 
+function payloadOf(record: JournalRecord): string {
+  return record.kind === 'upload'
+    ? JSON.stringify({ path: record.path, etag: record.etag, bytes: record.bytes })
+    : JSON.stringify({ path: record.path, nonce: record.nonce });
+}
+
+/** The most that a character takes in JSON. */
+const ESCAPED_BYTES_MAX = 6;
+const PAYLOAD_FIXED_BYTES_MAX = 64;
+
 /** @throws FIRN_PATH_UNUSABLE when the record is larger than a record may be. */
-export function encodeRecord(record: JournalRecord): Buffer {
-  const upload = record.kind === 'upload';
-  const payload = Buffer.from(
-    upload
-      ? JSON.stringify({ path: record.path, etag: record.etag, bytes: record.bytes })
-      : JSON.stringify({ path: record.path, nonce: record.nonce }),
-  );
-  if (payload.length > PAYLOAD_BYTES_MAX) {
+export function checkRecord(record: JournalRecord): void {
+  const chars = record.path.length + (record.kind === 'upload' ? record.etag : record.nonce).length;
+  if (chars * ESCAPED_BYTES_MAX + PAYLOAD_FIXED_BYTES_MAX <= PAYLOAD_BYTES_MAX) return;
+  if (Buffer.byteLength(payloadOf(record)) > PAYLOAD_BYTES_MAX) {
     throw new FirnError('FIRN_PATH_UNUSABLE', { path: record.path, problem: 'it is too long for the journal' });
   }
+}
+
+/** @throws FIRN_PATH_UNUSABLE when the record is larger than a record may be. */
+export function encodeRecord(record: JournalRecord): Buffer {
+  checkRecord(record);
+  const payload = Buffer.from(payloadOf(record));
   const bytes = Buffer.alloc(RECORD_HEAD_BYTES + payload.length + CRC_BYTES);
   marker.copy(bytes, 0);
   bytes.writeUInt32LE(payload.length, 4);
-  bytes.writeUInt8(upload ? TYPE_UPLOAD : TYPE_REMOVAL, 8);
+  bytes.writeUInt8(record.kind === 'upload' ? TYPE_UPLOAD : TYPE_REMOVAL, 8);
   bytes.write(recordId(record), 9, ID_BYTES, 'hex');
   payload.copy(bytes, RECORD_HEAD_BYTES);
   const crcAt = RECORD_HEAD_BYTES + payload.length;

@@ -1,4 +1,6 @@
 /** What the journal's tests share: records, a clock, and all that a journal holds. */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import type { Journal } from '../../src/journal/journal.ts';
 import type { JournalRecord } from '../../src/journal/record.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
@@ -48,10 +50,17 @@ export async function partitionBlobs(state: BlobStore, source: string): Promise<
   return names.filter((name) => !name.endsWith('/manifest'));
 }
 
-/** Calls `before` ahead of every call of the port and `after` behind it; what they throw, the caller gets. */
+/**
+ * Calls `before` ahead of every call of the port and `after` behind it; what they throw, the caller gets. What `instead`
+ * gives is the answer in the place of the store's, unless it is undefined.
+ */
 export function intercepted(
   store: BlobStore,
-  hooks: { before?: (call: string, name: string) => void; after?: (call: string, name: string) => void },
+  hooks: {
+    before?: (call: string, name: string) => void;
+    instead?: (call: string, name: string, args: readonly unknown[]) => Promise<unknown>;
+    after?: (call: string, name: string) => void;
+  },
 ): BlobStore {
   return new Proxy(store, {
     get(target, key, receiver) {
@@ -59,10 +68,22 @@ export function intercepted(
       if (typeof method !== 'function' || key === 'list' || key === 'listFolders') return method;
       return async (...args: unknown[]) => {
         hooks.before?.(String(key), String(args[0]));
-        const result: unknown = await Reflect.apply(method, target, args);
+        const other = await hooks.instead?.(String(key), String(args[0]), args);
+        const result: unknown = other ?? (await Reflect.apply(method, target, args));
         hooks.after?.(String(key), String(args[0]));
         return result;
       };
     },
   });
+}
+
+let gc: (() => void) | undefined;
+
+/** Collects all garbage now, so that a test can see what is held. */
+export function collectGarbage(): void {
+  if (gc === undefined) {
+    setFlagsFromString('--expose-gc');
+    gc = runInNewContext('gc') as () => void;
+  }
+  gc();
 }

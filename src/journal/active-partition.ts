@@ -1,0 +1,146 @@
+/**
+ * The active partition of a journal as one process knows it: opening one, appending blocks, and making a batch of it.
+ *
+ * What is known is kept between calls and is never trusted further than the storage confirms: an append that meets a
+ * sealed, full or missing partition goes on in the next one, and every rotation begins with the manifest.
+ */
+import { performance } from 'node:perf_hooks';
+import { FirnError } from '../errors.ts';
+import { BlobStoreError, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import type { Block } from './append-queue.ts';
+import { type BatchInfo, infoOf } from './batch-info.ts';
+import type { JournalParts } from './journal-parts.ts';
+import { activePartition, type PartitionEntry, withActive, withSealed } from './manifest.ts';
+import { headerBytes } from './partition.ts';
+import { createPartition, PartitionCount, partitionBlobName, sealPartition } from './partition-blob.ts';
+
+const APPEND_TRIES_MAX = 20;
+
+interface Known {
+  readonly entry: PartitionEntry;
+  readonly count: PartitionCount;
+  /** Blocks and records that this process appended. */
+  ownBlocks: number;
+  ownRecords: number;
+  ownUploadBytes: number;
+  /** Records in the partition, as far as can be told without reading: a block of another process counts as one. */
+  records: number;
+}
+
+export class ActivePartition {
+  readonly #parts: JournalParts;
+  #known: Known | undefined;
+
+  constructor(parts: JournalParts) {
+    this.#parts = parts;
+  }
+
+  /** Records that the partition takes until it is full, as far as is known. */
+  get recordsLeft(): number {
+    return this.#parts.settings.recordsMax - (this.#known?.records ?? 0);
+  }
+
+  /** Makes a block durable. @returns the batches that were sealed on the way. */
+  async append(block: Block): Promise<string[]> {
+    const { state, source, settings, metrics } = this.#parts;
+    const startedAt = performance.now();
+    const sealed: string[] = [];
+    for (let tries = 1; ; tries += 1) {
+      const current = await this.#open();
+      try {
+        const { offset, blocks } = await state.append(partitionBlobName(source, current.entry.blob), block.bytes);
+        metrics.flushed({ records: block.records, bytes: block.bytes.length }, startedAt);
+        current.count.add({ ...block, bytes: block.bytes.length, offset });
+        current.ownBlocks += 1;
+        current.ownRecords += block.records;
+        current.ownUploadBytes += block.uploadBytes;
+        current.records = current.ownRecords + Math.max(0, blocks - 1 - current.ownBlocks);
+        const due = current.records >= settings.recordsMax || current.ownUploadBytes >= settings.uploadBytesMax;
+        if (due) sealed.push(...(await this.#rotateAfterAppend(current)));
+        return sealed;
+      } catch (error) {
+        if (!isBlobFailure(error, 'sealed', 'full', 'missing') || tries >= APPEND_TRIES_MAX) throw error;
+        // Others went on in another partition; or whoever sealed this one died before the manifest said so.
+        sealed.push(...(await this.rotate(current.entry)).map(({ batch }) => batch));
+      }
+    }
+  }
+
+  /** Makes a batch of an active partition. @returns it, unless another process was faster. */
+  async rotate(entry: PartitionEntry, options?: CallOptions): Promise<BatchInfo[]> {
+    const { state, source, manifests, now } = this.#parts;
+    const { blob } = entry;
+    if (activePartition((await manifests.load(options)).manifest)?.blob !== blob) {
+      this.#forget(blob);
+      return [];
+    }
+    const count = this.#known?.entry.blob === blob ? this.#known.count : undefined;
+    const sealed = await sealPartition(state, source, blob, { ...options, now, count });
+    const { changed } = await manifests.update((manifest) => withSealed(manifest, blob, sealed), options);
+    this.#forget(blob);
+    if (!changed) return [];
+    if (sealed !== undefined) return [infoOf({ ...entry, ...sealed })];
+    await state.delete(partitionBlobName(source, blob), options);
+    return [];
+  }
+
+  async isDue(entry: PartitionEntry, force: boolean, options?: CallOptions): Promise<boolean> {
+    const { state, source, settings, now } = this.#parts;
+    const { count } = this.#remember(entry, 0);
+    const name = partitionBlobName(source, entry.blob);
+    try {
+      const { bytes, sealed } = await state.properties(name, options);
+      if (sealed) return true;
+      if (bytes <= headerBytes(source)) return false;
+      const ageMs = now().getTime() - Date.parse(entry.created);
+      if (force || ageMs >= settings.ageSecondsMax * 1000) return true;
+      await count.readTo(bytes, options);
+      return count.records >= settings.recordsMax || count.uploadBytes >= settings.uploadBytesMax;
+    } catch (error) {
+      if (isBlobFailure(error, 'missing')) return true;
+      throw error;
+    }
+  }
+
+  #remember(entry: PartitionEntry, bytes: number): Known {
+    if (this.#known?.entry.blob !== entry.blob) {
+      const count = new PartitionCount(this.#parts.state, this.#parts.source, entry.blob, bytes);
+      this.#known = { entry, count, ownBlocks: 0, ownRecords: 0, ownUploadBytes: 0, records: 0 };
+    }
+    return this.#known;
+  }
+
+  #forget(blob: string): void {
+    if (this.#known?.entry.blob === blob) this.#known = undefined;
+  }
+
+  async #open(): Promise<Known> {
+    const { state, source, manifests, now } = this.#parts;
+    for (let tries = 0; tries < APPEND_TRIES_MAX; tries += 1) {
+      if (this.#known !== undefined) return this.#known;
+      const loaded = await manifests.load();
+      const entry = activePartition(loaded.manifest);
+      if (entry !== undefined) return this.#remember(entry, 0);
+      const created = now();
+      const blob = await createPartition(state, source, loaded.manifest.next, created);
+      const manifest = withActive(loaded.manifest, blob, created.toISOString());
+      const written = manifest && (await manifests.tryWrite(loaded, manifest));
+      const started = written && activePartition(written.manifest);
+      if (started !== undefined) return this.#remember(started, headerBytes(source));
+      // Another was faster, and nobody has seen this one.
+      await state.delete(partitionBlobName(source, blob));
+    }
+    const problem = `others changed the journal of ${source} each of ${APPEND_TRIES_MAX} times`;
+    throw new FirnError('FIRN_STORAGE_FAILED', { url: state.url, problem });
+  }
+
+  /** The records are durable already: a failure here is no failure of the append, and the next one meets it again. */
+  async #rotateAfterAppend({ entry }: Known): Promise<string[]> {
+    try {
+      return (await this.rotate(entry)).map(({ batch }) => batch);
+    } catch (error) {
+      if (error instanceof FirnError || error instanceof BlobStoreError) return [];
+      throw error;
+    }
+  }
+}
