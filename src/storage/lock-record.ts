@@ -1,5 +1,9 @@
 /** What a lock blob says of its owner: JSON, for people and for the next owner's token. */
-import type { BlobStore } from './blob-store.ts';
+import { hostname } from 'node:os';
+import type { BlobStore, CallOptions } from './blob-store.ts';
+
+/** In the state container. */
+export const LOCK_PREFIX = 'locks/';
 
 export interface LockRecord {
   /** Empty while the lock never had an owner. */
@@ -17,20 +21,33 @@ export function writeLockRecord(record: LockRecord): Buffer {
   return Buffer.from(`${JSON.stringify(record)}\n`);
 }
 
-/** Undefined when the body is none of ours. Fails with `missing`. */
-export async function readLockRecord(
-  store: BlobStore,
-  blob: string,
-  signal: AbortSignal | undefined,
-): Promise<LockRecord | undefined> {
-  const { body } = await store.read(blob, { signal });
-  return parseLockRecord(body.toString());
+/** How this process names itself as an owner. */
+export function thisProcess(): string {
+  return `${hostname()}/${process.pid}`;
 }
 
-function parseLockRecord(text: string): LockRecord | undefined {
+/** An owner, since when and why, for a message. */
+export function ownerText(record: LockRecord | undefined): string {
+  return record === undefined ? 'another run' : `${record.owner} since ${record.since} (${record.reason})`;
+}
+
+export interface LockReading {
+  /** A lease is on it, and has not ended. */
+  readonly held: boolean;
+  /** Undefined when the body is none of ours. */
+  readonly record: LockRecord | undefined;
+}
+
+/** Fails with `missing`. */
+export async function readLockBlob(store: BlobStore, name: string, options: CallOptions): Promise<LockReading> {
+  const { body, properties } = await store.read(LOCK_PREFIX + name, options);
+  return { held: properties.leased, record: parseLockRecord(body) };
+}
+
+function parseLockRecord(body: Buffer): LockRecord | undefined {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(body.toString());
   } catch {
     return undefined;
   }

@@ -2,7 +2,7 @@
  * A clock that a test moves. Timers fire in their order while it moves, and what they start gets to run before the next.
  */
 import { setImmediate as afterIo } from 'node:timers/promises';
-import type { LockClock } from '../../src/storage/locks.ts';
+import type { LockClock } from '../../src/storage/lock-clock.ts';
 
 export interface FakeClock extends LockClock {
   /** Milliseconds since the epoch, for a memory account. */

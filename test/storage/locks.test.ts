@@ -1,7 +1,8 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
 import { connectStorage } from '../../src/storage/connect.ts';
-import { createLocks, type Lock, leaseIdFor } from '../../src/storage/locks.ts';
+import type { Lock } from '../../src/storage/lock-lease.ts';
+import { createLocks, leaseIdFor } from '../../src/storage/locks.ts';
 import { azuriteConnectionString, uniqueName } from '../kit/azurite.ts';
 import { createFakeClock, type FakeClock } from '../kit/fake-clock.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
@@ -122,6 +123,22 @@ describe('waiting', () => {
     expect(clock.now() - begun).toBeLessThan(66_000);
   });
 
+  test('it is told once, before it begins, whom it is for', async () => {
+    const first = await held('publish', 'ann');
+    const told: Error[] = [];
+    const waiting = locksOf('bob').acquire('publish', {
+      reason,
+      waitMsMax: 60_000,
+      onWait: (busy) => told.push(busy),
+    });
+    await clock.advance(30_000);
+    await first.release();
+    await clock.settle(waiting, 10_000);
+    expect(told).toMatchObject([{ code: 'FIRN_LOCK_BUSY', details: { owner: expect.stringContaining('ann since') } }]);
+    await locksOf('eve').acquire('other', { reason, waitMsMax: 60_000, onWait: (busy) => told.push(busy) });
+    expect(told).toHaveLength(1);
+  });
+
   test('it ends at its limit, not much later', async () => {
     await held('publish');
     await expect(clock.settle(locksOf('bob').acquire('publish', { reason, waitMsMax: 12_345 }))).rejects.toMatchObject({
@@ -176,6 +193,63 @@ describe('waiting', () => {
     };
     await clock.settle(Promise.all(Array.from({ length: 32 }, (_, i) => contend(i))));
     expect(tokens).toEqual(Array.from({ length: 32 }, (_, i) => i + 1));
+  });
+});
+
+describe('waiting for those who hold locks', () => {
+  const wait = (waitMsMax: number, options: { signal?: AbortSignal; onWait?: (busy: Error) => void } = {}) =>
+    locksOf('repairer').waitForHolders('publish-', { waitMsMax, ...options });
+
+  test('ends at once where none is held, also without waiting', async () => {
+    await (await held('publish-a')).release();
+    await held('repair');
+    const told: Error[] = [];
+    await wait(0, { onWait: (busy) => told.push(busy) });
+    expect(told).toEqual([]);
+  });
+
+  test('ends when all are given back or have ended, and tells once whom it waits for', async () => {
+    const alive = await held('publish-a', 'ann');
+    (await held('publish-b', 'dead', store, { ttlSeconds: 30 })).leave();
+    const told: Error[] = [];
+    const waiting = wait(120_000, { onWait: (busy) => told.push(busy) });
+    await clock.advance(90_000);
+    expect(await Promise.race([waiting, 'waiting'])).toBe('waiting');
+    await alive.release();
+    await clock.settle(waiting, 10_000);
+    expect(told).toMatchObject([{ code: 'FIRN_LOCK_BUSY', details: { owner: expect.stringContaining('ann since') } }]);
+  });
+
+  test('does not wait for who comes later', async () => {
+    const first = await held('publish-a');
+    const waiting = wait(60_000);
+    await clock.advance(1_000);
+    await first.release();
+    await held('publish-a', 'bob');
+    await held('publish-b', 'eve');
+    await clock.settle(waiting, 10_000);
+  });
+
+  test('ends at its limit with the owner of what is still held', async () => {
+    await (await held('publish-a')).release();
+    await held('publish-b', 'bob');
+    await expect(clock.settle(wait(30_000))).rejects.toMatchObject({
+      code: 'FIRN_LOCK_BUSY',
+      details: { lock: 'publish-b', owner: expect.stringMatching(/^bob since 2023-.* \(test\)$/) },
+    });
+    expect(clock.now()).toBeLessThan(30_200);
+    await expect(wait(0)).rejects.toMatchObject({ code: 'FIRN_LOCK_BUSY' });
+  });
+
+  test('a signal ends it at once, with its reason', async () => {
+    await held('publish-a');
+    const controller = new AbortController();
+    const enough = new Error('enough');
+    const waiting = wait(60_000, { signal: controller.signal });
+    await clock.advance(1_000);
+    controller.abort(enough);
+    await expect(waiting).rejects.toBe(enough);
+    expect(clock.pending()).toBe(2);
   });
 });
 
@@ -323,6 +397,7 @@ describe('a lease that steps of one run share', () => {
 
   test('each step takes it up with the same token; others stay out until the last releases', async () => {
     for (const step of ['plan', 'flush', 'commit']) {
+      expect(step === 'plan' || (await locksOf('bob').tryAcquire('publish', { reason })) === undefined).toBe(true);
       await using lock = await held('publish', step, store, { leaseId });
       expect(lock.token).toBe(1);
       await clock.advance(100_000);
@@ -338,6 +413,52 @@ describe('a lease that steps of one run share', () => {
     await clock.advance(60_000);
     await (await held('publish', 'bob')).release();
     expect((await held('publish', 'flush', store, { leaseId })).token).toBe(3);
+  });
+
+  test('steps may hold it at the same time, each renews it, and one that ends does not end it for the others', async () => {
+    const steps = await Promise.all(['a', 'b', 'c'].map((step) => held('publish', step, store, { leaseId })));
+    expect(steps.map(({ token }) => token)).toEqual([1, 1, 1]);
+    for (const [at, step] of steps.entries()) {
+      await clock.advance(200_000);
+      expect(steps.slice(at).map(({ signal }) => signal.aborted)).not.toContain(true);
+      expect(await locksOf('bob').tryAcquire('publish', { reason })).toBeUndefined();
+      step.leave();
+    }
+    expect(clock.pending()).toBe(0);
+    // Nobody renews it now: it ends by itself, and not before.
+    await clock.advance(39_000);
+    expect(await locksOf('bob').tryAcquire('publish', { reason })).toBeUndefined();
+    await clock.advance(21_000);
+    expect((await held('publish', 'bob')).token).toBe(2);
+  });
+
+  test('after its end all steps that come back at once hold it again; while another has it, none does', async () => {
+    (await held('publish', 'plan', store, { leaseId })).leave();
+    await clock.advance(60_000);
+    const others = await held('publish', 'bob');
+    const come = () => Promise.all(['a', 'b'].map((step) => locksOf(step).tryAcquire('publish', { reason, leaseId })));
+    expect(await come()).toEqual([undefined, undefined]);
+    await others.release();
+    expect((await come()).map((lock) => lock?.token)).toEqual([3, 3]);
+  });
+
+  test('what steps have left is released by its id, and by no other', async () => {
+    (await held('publish', 'plan', store, { leaseId })).leave();
+    expect(await locksOf('bob').releaseLeft('publish', leaseIdFor('another'))).toBe(false);
+    expect(await locksOf('bob').tryAcquire('publish', { reason })).toBeUndefined();
+    expect(await locksOf('ann').releaseLeft('publish', leaseId)).toBe(true);
+    const next = await held('publish', 'bob');
+    expect(await locksOf('ann').releaseLeft('publish', leaseId)).toBe(false);
+    expect(await locksOf('ann').releaseLeft('never taken', leaseId)).toBe(false);
+    await clock.advance(120_000);
+    expect(next.signal.aborted).toBe(false);
+  });
+
+  test('a step that holds it while the run releases it learns that it is lost', async () => {
+    const step = await held('publish', 'flush', store, { leaseId });
+    await locksOf('ann').releaseLeft('publish', leaseId);
+    await clock.advance(20_000);
+    expect(step.signal.reason).toMatchObject({ code: 'FIRN_LOCK_LOST' });
   });
 
   test('its id follows from the text and is a GUID', () => {
