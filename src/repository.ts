@@ -51,6 +51,8 @@ export interface Repository extends ArchiveParts, PublishParts, AsyncDisposable 
 export interface OpenOptions extends CallOptions {
   readonly now?: () => Date;
   readonly onWarning?: (error: FirnError) => void;
+  /** Internal, for tests: entries over which a shard of the chunk index splits. */
+  readonly shardEntriesMax?: number;
 }
 
 export interface CreateOptions extends OpenOptions {
@@ -181,17 +183,17 @@ async function readIfThere(store: BlobStore, name: string, options: CallOptions)
 export function openInbox(containers: Containers, settings: Settings, options: OpenOptions = {}): Inbox {
   const names = repositoryNames(settings.repository);
   const now = options.now ?? (() => new Date());
+  const journals = createJournals(containers.container(names.state), journalSettingsOf(settings), { now });
   return {
     settings,
-  const journals = createJournals(containers.container(names.state), journalSettingsOf(settings), { now });
     inbox: containers.container(names.inbox),
     state: { store: containers.container(names.state) },
     journalOf: journals.of,
     now,
     onWarning: options.onWarning ?? (() => {}),
+    [Symbol.asyncDispose]: journals.close,
   };
 }
-    [Symbol.asyncDispose]: journals.close,
 
 function journalSettingsOf(settings: Settings): JournalSettings {
   return {
@@ -234,6 +236,7 @@ function wire(
       cacheFolderBytesMax: settings.cacheFolderBytesMax,
       checkShards: (call) => repairGate.check(call),
       onWarning: inbox.onWarning,
+      ...(options.shardEntriesMax !== undefined && { shardEntriesMax: options.shardEntriesMax }),
     }),
     createWriter: (onStored, signal) =>
       createChunkWriter(

@@ -270,17 +270,63 @@ export async function readLocations(
   );
 }
 
+/** What lies under `receipts/` of one batch: its receipt, or what attempts left that have none (yet). */
+export interface Attempts {
+  readonly source: string;
+  readonly batch: string;
+  /** When the receipt was written; undefined without one. */
+  readonly receiptWritten: Date | undefined;
+  readonly newest: Date;
+}
+
+/** In the order of the names of the batches; of one source, or of all when undefined. */
+export async function* listAttempts(
+  state: BlobStore,
+  source: string | undefined,
+  options?: CallOptions,
+): AsyncGenerator<Attempts> {
+  const prefix = source === undefined ? RECEIPT_PREFIX : `${RECEIPT_PREFIX}${source}/`;
+  let open: Attempts | undefined;
+  for await (const { name, lastModified } of state.list({ ...options, prefix })) {
+    const [, of, batch, last] = name.split('/');
+    if (!of || !batch) continue;
+    if (open?.source !== of || open.batch !== batch) {
+      if (open) yield open;
+      open = { source: of, batch, receiptWritten: undefined, newest: lastModified };
+    }
+    const newest = lastModified > open.newest ? lastModified : open.newest;
+    open = { ...open, newest, ...(last === 'receipt' && { receiptWritten: lastModified }) };
+  }
+  if (open) yield open;
+}
+
 /** Which batches of a source (of all sources when undefined) have a receipt, in the order of their names. */
 export async function* listReceipts(
   state: BlobStore,
   source: string | undefined,
   options?: CallOptions,
 ): AsyncGenerator<{ source: string; batch: string; written: Date }> {
-  const prefix = source === undefined ? RECEIPT_PREFIX : `${RECEIPT_PREFIX}${source}/`;
-  for await (const { name, lastModified } of state.list({ ...options, prefix })) {
-    const [, receiptSource, batch, last] = name.split('/');
-    if (receiptSource && batch && last === 'receipt') yield { source: receiptSource, batch, written: lastModified };
+  for await (const { receiptWritten: written, ...of } of listAttempts(state, source, options)) {
+    if (written !== undefined) yield { source: of.source, batch: of.batch, written };
   }
+}
+
+/**
+ * Parts without a receipt, and nothing was written for so long: whoever wrote them died. Should one live after all, its
+ * receipt is found to miss its parts, and its batch is archived again.
+ */
+const ABANDONED_AFTER_MS = 7 * 24 * 60 * 60 * 1000;
+
+/** Removes the parts of attempts that died. @returns whether these did. */
+export async function sweepIfAbandoned(
+  state: Pick<SealedBlobs, 'store'>,
+  { source, batch, receiptWritten, newest }: Attempts,
+  now: Date,
+  options?: CallOptions,
+): Promise<boolean> {
+  if (receiptWritten !== undefined || now.getTime() - newest.getTime() < ABANDONED_AFTER_MS) return false;
+  await deleteUnder(state, folderOf(source, batch), options);
+  return true;
 }
 
 /** Removes a receipt with all its parts; the receipt itself last, so that dying half-way leaves it to be found. */
@@ -294,7 +340,12 @@ export async function deleteReceipt(
   await state.store.delete(receiptName(source, batch), options);
 }
 
-async function deleteUnder(state: SealedBlobs, prefix: string, options?: CallOptions, except?: string): Promise<void> {
+async function deleteUnder(
+  state: Pick<SealedBlobs, 'store'>,
+  prefix: string,
+  options?: CallOptions,
+  except?: string,
+): Promise<void> {
   for await (const { name } of state.store.list({ ...options, prefix })) {
     if (name !== except) await state.store.delete(name, options);
   }

@@ -1,6 +1,6 @@
 /** Which sources are to be published now. */
 import { type BatchParts, batchesWithoutReceipt } from '../archive/batches.ts';
-import { listReceipts } from '../archive/receipt.ts';
+import { listAttempts, listReceipts, sweepIfAbandoned } from '../archive/receipt.ts';
 import { isFirnError } from '../errors.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 
@@ -37,10 +37,13 @@ export async function isSourceDue(parts: BatchParts, source: string, options?: C
   return isPublishDue(state, parts.now(), parts.settings.publishAgeSecondsMax);
 }
 
-/** The sources that are due. */
+/** The sources that are due. What died attempts left is swept on the way, of whatever source. */
 export async function* sourcesDue(parts: BatchParts, options?: CallOptions): AsyncGenerator<string> {
   const sources = new Set<string>();
-  for await (const { source } of listReceipts(parts.state.store, undefined, options)) sources.add(source);
+  for await (const attempts of listAttempts(parts.state.store, undefined, options)) {
+    if (attempts.receiptWritten !== undefined) sources.add(attempts.source);
+    else await sweepIfAbandoned(parts.state, attempts, parts.now(), options);
+  }
   for (const source of sources) {
     try {
       if (await isSourceDue(parts, source, options)) yield source;

@@ -12,13 +12,15 @@ import {
   deleteReceipt,
   findReceipt,
   findUsableReceipt,
-  listReceipts,
+  listAttempts,
   RECEIPT_PREFIX,
   type Receipt,
+  sweepIfAbandoned,
 } from '../archive/receipt.ts';
 import { FirnError, isFirnError } from '../errors.ts';
 import { parseJsonBlob } from '../sealing/json-blob.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
+import { headDifference, publishConflict } from '../snapshots/head-difference.ts';
 import { isPublishedBatches, type PublishedBatch, type Snapshot } from '../snapshots/snapshot.ts';
 import type { Head } from '../snapshots/snapshot-store.ts';
 import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
@@ -26,6 +28,8 @@ import type { PublishParts } from './parts.ts';
 import { retirePublished } from './retire.ts';
 
 const PLAN_FORMAT = 1;
+/** In the place of the parent, in the name of the plan of a first snapshot. */
+const FIRST = 'first';
 
 export interface Plan {
   readonly source: string;
@@ -107,7 +111,7 @@ export function groupRoots(rootsPerGroup: number): RootRange[] {
 }
 
 export function planName(plan: Pick<Plan, 'source' | 'parent'>): string {
-  return `plans/${plan.source}/${plan.parent ?? 'first'}`;
+  return `plans/${plan.source}/${plan.parent ?? FIRST}`;
 }
 
 function encodePlan({ source, parent, snapshot, batches }: Plan): Buffer {
@@ -180,8 +184,10 @@ export async function planPublish(
   if (resumed) return { plan: name, snapshot: resumed.plan.snapshot.id };
 
   const candidates: ReceiptCandidate[] = [];
-  for await (const { batch } of listReceipts(state.store, source, options)) {
-    if (!isScan(batch)) candidates.push({ batch, kind: 'inbox', base: undefined });
+  for await (const attempts of listAttempts(state.store, source, options)) {
+    const { batch } = attempts;
+    if (attempts.receiptWritten === undefined) await sweepIfAbandoned(state, attempts, parts.now(), options);
+    else if (!isScan(batch)) candidates.push({ batch, kind: 'inbox', base: undefined });
     else {
       const receipt = await findUsableReceipt(parts, source, batch, options);
       if (receipt) candidates.push({ batch, kind: 'scan', base: receipt.base });
@@ -249,7 +255,7 @@ export async function withPlan<T>(
 ): Promise<T> {
   const { state } = parts;
   const name = reference.plan;
-  const { plan, etag } = await readPlan(state, reference, options);
+  const { plan, etag } = await readPlan(parts, reference, options);
   const removePlan = () => deletePlan(state, name, etag, options);
   try {
     const receipts: Receipt[] = [];
@@ -266,7 +272,7 @@ export async function withPlan<T>(
     if (isFirnError(error, 'FIRN_PUBLISH_CONFLICT')) await removePlan();
     if (isFirnError(error, 'FIRN_RECEIPT_DAMAGED')) {
       // Another publisher that carried out the plan retires its receipts, but only after the plan itself.
-      await readPlan(state, reference, options);
+      await readPlan(parts, reference, options);
       await removePlan();
       const damaged = plan.batches.find(({ batch }) =>
         String(error.details.blob).startsWith(receiptFolder(plan.source, batch)),
@@ -283,11 +289,12 @@ function receiptFolder(source: string, batch: string): string {
   return `${RECEIPT_PREFIX}${source}/${batch}/`;
 }
 
-async function readPlan(state: SealedBlobs, reference: PlanReference, options?: CallOptions): Promise<StoredPlan> {
-  const found = await findPlan(state, reference.plan, options);
+async function readPlan(parts: PublishParts, reference: PlanReference, options?: CallOptions): Promise<StoredPlan> {
+  const found = await findPlan(parts.state, reference.plan, options);
   if (found?.plan.snapshot.id !== reference.snapshot) {
-    const [, source = ''] = reference.plan.split('/');
-    throw new FirnError('FIRN_PUBLISH_CONFLICT', { source });
+    const [, source = '', parent] = reference.plan.split('/');
+    const head = await parts.snapshots.readHead(source, options);
+    throw publishConflict(source, headDifference(parent === FIRST ? undefined : parent, head?.snapshot.id));
   }
   return found;
 }

@@ -51,6 +51,8 @@ export interface MemoryStoreOptions extends MemoryAccountOptions {
 export interface MemoryAccount {
   /** A store over the container of that name; the same name gives the same content. It exists unless told otherwise. */
   container(name: string, options?: { exists?: boolean }): BlobStore;
+  /** Another account with the same content, of which neither sees what the other does from now on. */
+  clone(options?: MemoryAccountOptions): MemoryAccount;
 }
 
 interface Lease {
@@ -81,8 +83,18 @@ export function createMemoryBlobStore(options: MemoryStoreOptions = {}): BlobSto
 }
 
 export function createMemoryAccount(options: MemoryAccountOptions = {}): MemoryAccount {
-  const containers = new Map<string, Container>();
+  return accountOver(new Map(), options);
+}
+
+function accountOver(containers: Map<string, Container>, options: MemoryAccountOptions): MemoryAccount {
   return {
+    clone(others = options) {
+      const copies = Array.from(containers, ([name, container]): [string, Container] => [
+        name,
+        new Map(Array.from(container, ([blobName, blob]) => [blobName, { ...blob, pieces: [...blob.pieces] }])),
+      ]);
+      return accountOver(new Map(copies), others);
+    },
     container(name, { exists = true } = {}) {
       if (exists && !containers.has(name)) containers.set(name, new Map());
       return storeOver(name, containers, options);

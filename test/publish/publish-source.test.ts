@@ -3,11 +3,13 @@ import { archiveBatch } from '../../src/archive/archive-batch.ts';
 import { recordInJournal, recordUpload, sealDueBatches } from '../../src/archive/batches.ts';
 import { deleteReceipt, findReceipt, listReceipts } from '../../src/archive/receipt.ts';
 import { walkTree } from '../../src/filetree/walk.ts';
+import { sourcesDue } from '../../src/publish/due.ts';
 import { planPublish } from '../../src/publish/plan.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import { buildFiletrees, commitSnapshot, flushShards } from '../../src/publish/steps.ts';
 import type { Repository } from '../../src/repository.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
+import { createMemoryAccount } from '../kit/memory-blob-store.ts';
 import { archiveAll, contentOf, createTestRepository, upload } from '../kit/repository.ts';
 
 async function snapshotsOf(repository: Repository) {
@@ -333,5 +335,29 @@ describe('heads', () => {
     const second = await publish(repository);
     expect(Date.parse(second!.snapshot!.time)).toBeGreaterThan(Date.parse(first!.snapshot!.time));
     expect((await snapshotsOf(repository)).map(({ id }) => id)).toEqual([first?.snapshot?.id, second?.snapshot?.id]);
+  });
+});
+
+describe('what an attempt left that died before its receipt', () => {
+  test('is swept when it is a week old, by the next publish of its source or the timer, and not before', async () => {
+    let now = new Date('2026-05-05T12:00:00Z');
+    const account = createMemoryAccount({ now: () => now.getTime() });
+    const { repository } = await createTestRepository({ containers: account, now: () => now });
+    const { store } = repository.state;
+    const day = 24 * 60 * 60 * 1000;
+    for (const sweep of ['publish', 'timer'] as const) {
+      await store.create('receipts/src/scan-1/run/changes-000000', Buffer.from('old'));
+      now = new Date(now.getTime() + 4 * day);
+      await store.create('receipts/src/scan-1/run/changes-000001', Buffer.from('newer'));
+      for (const [days, left] of [
+        [6, 2],
+        [2, 0],
+      ] as const) {
+        now = new Date(now.getTime() + days * day);
+        if (sweep === 'publish') await publishSource(repository, 'src');
+        else expect(await Array.fromAsync(sourcesDue(repository))).toEqual([]);
+        expect(await names(store, 'receipts/'), `${sweep} after ${days} days`).toHaveLength(left);
+      }
+    }
   });
 });

@@ -1,0 +1,92 @@
+/**
+ * Dies at every storage operation of a whole story, before the operation takes effect and after, and looks at what the
+ * next invocations make of it. `npm run test:crash` tries every death; the normal run takes every so many of them.
+ */
+
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { removeFolder } from '../kit/local-tree.ts';
+import { type Death, deathsOf, Life } from '../kit/mortal.ts';
+import { checkWorld } from './checks.ts';
+import { isComplete } from './complete.ts';
+import { createScenario, type Scenario, type Step, variants } from './scenario.ts';
+import { copyOf, quiet, runTimers, startProcess, type World } from './world.ts';
+
+const STRIDE = isComplete ? 1 : 11;
+
+describe.each(variants)('a process that dies ($name)', (variant) => {
+  let folder: string;
+  let scenario: Scenario;
+  /** The world before each step, and after the last. */
+  const worlds: World[] = [];
+  let points = 0;
+
+  beforeAll(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'firn-crash-'));
+    scenario = await createScenario(variant, folder);
+    worlds.push(copyOf(scenario.world));
+    for (const step of scenario.steps) {
+      await step.run(startProcess(scenario.world));
+      worlds.push(copyOf(scenario.world));
+    }
+  });
+
+  afterAll(async () => {
+    await removeFolder(folder);
+    process.stdout.write(`${variant.name}: ${points} deaths\n`);
+  });
+
+  async function chunkBlobsAfter(at: number): Promise<number> {
+    const world = copyOf(worlds[at + 1]!);
+    await runTimers(world);
+    const names = await Array.fromAsync(world.account.container('firn-data').list({ prefix: 'chunks/' }));
+    return names.length;
+  }
+
+  async function checkDeath(step: Step, at: number, death: Death, chunkBlobs: number): Promise<boolean> {
+    const world = copyOf(worlds[at]!);
+    const life = new Life(death);
+    try {
+      await step.run(startProcess(world, life));
+    } catch (error) {
+      if (!life.over) throw error;
+    }
+    await quiet();
+    if (!life.over) return false;
+    // The timers come first, or whoever started the work starts it again; either way all must be well.
+    if (death.operation % 2 === 0) await runTimers(world);
+    else world.clock.ms += 61_000;
+    await step.run(startProcess(world));
+    await runTimers(world);
+    await checkWorld(world, { expected: step.expected, versions: scenario.versions, chunkBlobs });
+    return true;
+  }
+
+  it('anywhere loses nothing, publishes nothing broken, and leaves nothing behind', {
+    timeout: 3_600_000,
+  }, async () => {
+    for (const [at, step] of scenario.steps.entries()) {
+      const whole = new Life();
+      await step.run(startProcess(copyOf(worlds[at]!), whole));
+      const chunkBlobs = await chunkBlobsAfter(at);
+      const deaths = deathsOf(whole);
+      expect(deaths.length).toBeGreaterThan(5);
+      let tried = 0;
+      for (const [n, death] of deaths.entries()) {
+        if ((n + at) % STRIDE !== 0) continue;
+        try {
+          if (await checkDeath(step, at, death, chunkBlobs)) tried += 1;
+        } catch (error) {
+          const where = `${step.name}: dead ${death.moment} operation ${death.operation} of ${whole.operations.length}, ${whole.operations[death.operation - 1]}`;
+          throw new Error(`${where}: ${error instanceof Error ? error.message : error}`, { cause: error });
+        }
+      }
+      points += tried;
+      process.stdout.write(
+        `  ${step.name}: ${whole.operations.length} operations, ${tried} of ${deaths.length} deaths\n`,
+      );
+    }
+  });
+});
