@@ -1,6 +1,6 @@
 /**
  * Where the bytes of a chunk are, and the sorted table of such locations: the one binary format that shards, packed thin
- * chunks and the index parts of receipts share. A table is searched as it lies, without parsing.
+ * chunks and the index parts of receipts share. A table is searched, cut and merged as it lies, without parsing.
  *
  *     table:  offset  bytes  field (little-endian)
  *                  0      4  magic «FTAB»
@@ -78,6 +78,23 @@ export class LocationTable {
   }
 
   /**
+   * All locations of some tables. Of two of a chunk, the one of the earlier table stays, unless `replaces` says that the
+   * later one takes its place. Works on the bytes: what the tables do not share is copied in runs.
+   */
+  static merge(
+    tables: readonly LocationTable[],
+    replaces: (later: ChunkLocation, earlier: ChunkLocation) => boolean = () => false,
+  ): LocationTable {
+    const [first, second] = tables;
+    if (first === undefined) return LocationTable.of([]);
+    if (second === undefined) return first;
+    if (tables.length === 2) return first.#mergeWith(second, replaces);
+    const half = tables.length >>> 1;
+    const [low, high] = [tables.slice(0, half), tables.slice(half)];
+    return LocationTable.merge([LocationTable.merge(low, replaces), LocationTable.merge(high, replaces)], replaces);
+  }
+
+  /**
    * Takes bytes as read from a blob.
    * @throws FIRN_BLOB_DAMAGED when they are no table or its hashes do not ascend; FIRN_REPOSITORY_NEWER.
    */
@@ -96,8 +113,7 @@ export class LocationTable {
     }
     const table = new LocationTable(bytes, count);
     for (let i = 0; i < count; i += 1) {
-      if (i > 0 && table.#hashBytes(i - 1).compare(table.#hashBytes(i)) >= 0)
-        throw damaged('its entries are not sorted');
+      if (i > 0 && table.#compare(i - 1, table, i) >= 0) throw damaged('its entries are not sorted');
       if (bytes.readUInt8(table.#at(i) + 92) > 1 || bytes.readUInt8(table.#at(i) + 93) >= tiers.length) {
         throw damaged('an entry makes no sense');
       }
@@ -115,8 +131,14 @@ export class LocationTable {
     return TABLE_HEADER_BYTES + i * LOCATION_BYTES;
   }
 
-  #hashBytes(i: number): Buffer {
-    return this.bytes.subarray(this.#at(i), this.#at(i) + HASH_BYTES);
+  /** Compares the hash of an entry with that of an entry of another table. */
+  #compare(i: number, other: LocationTable, j: number): number {
+    const at = this.#at(i);
+    const otherAt = other.#at(j);
+    // Hashes seldom share their first bytes, and a call into the runtime costs more than reading them here.
+    const difference = this.bytes.readUInt32BE(at) - other.bytes.readUInt32BE(otherAt);
+    if (difference !== 0) return difference;
+    return this.bytes.compare(other.bytes, otherAt, otherAt + HASH_BYTES, at, at + HASH_BYTES);
   }
 
   /** The first entry whose hash is not below. */
@@ -125,10 +147,80 @@ export class LocationTable {
     let high = this.count;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.#hashBytes(middle).compare(hash) < 0) low = middle + 1;
+      const at = this.#at(middle);
+      if (this.bytes.compare(hash, 0, HASH_BYTES, at, at + HASH_BYTES) < 0) low = middle + 1;
       else high = middle;
     }
     return low;
+  }
+
+  /** The first entry from `from` on whose hash is not below that of an entry of another table; quick where it is near. */
+  #skipBelow(from: number, other: LocationTable, j: number): number {
+    let low = from;
+    let step = 1;
+    while (low + step <= this.count && this.#compare(low + step - 1, other, j) < 0) {
+      low += step;
+      step *= 2;
+    }
+    let high = Math.min(low + step - 1, this.count);
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#compare(middle, other, j) < 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** A table of copied entries; `fill` is given a function that appends some of a table. */
+  static #ofRuns(countMax: number, fill: (append: (table: LocationTable, from: number, to: number) => void) => void) {
+    const bytes = Buffer.alloc(TABLE_HEADER_BYTES + countMax * LOCATION_BYTES);
+    let end = TABLE_HEADER_BYTES;
+    fill((table, from, to) => {
+      end += table.bytes.copy(bytes, end, table.#at(from), table.#at(to));
+    });
+    const count = (end - TABLE_HEADER_BYTES) / LOCATION_BYTES;
+    LocationTable.#writeHeader(bytes, count);
+    return new LocationTable(count === countMax ? bytes : Buffer.from(bytes.subarray(0, end)), count);
+  }
+
+  #mergeWith(later: LocationTable, replaces: (later: ChunkLocation, earlier: ChunkLocation) => boolean): LocationTable {
+    return LocationTable.#ofRuns(this.count + later.count, (append) => {
+      let i = 0;
+      let j = 0;
+      while (i < this.count && j < later.count) {
+        const own = this.#skipBelow(i, later, j);
+        append(this, i, own);
+        i = own;
+        if (i < this.count && this.#compare(i, later, j) === 0) {
+          if (replaces(later.location(j), this.location(i))) append(later, j, j + 1);
+          else append(this, i, i + 1);
+          i += 1;
+          j += 1;
+        } else if (i < this.count) {
+          const others = later.#skipBelow(j, this, i);
+          append(later, j, others);
+          j = others;
+        }
+      }
+      append(this, i, this.count);
+      append(later, j, later.count);
+    });
+  }
+
+  /** The locations of the chunks that the other table has none of. */
+  without(other: LocationTable): LocationTable {
+    return LocationTable.#ofRuns(this.count, (append) => {
+      let i = 0;
+      let j = 0;
+      while (i < this.count && j < other.count) {
+        const own = this.#skipBelow(i, other, j);
+        append(this, i, own);
+        i = own;
+        if (i < this.count) j = other.#skipBelow(j, this, i);
+        if (i < this.count && j < other.count && this.#compare(i, other, j) === 0) i += 1;
+      }
+      append(this, i, this.count);
+    });
   }
 
   location(i: number): ChunkLocation {
@@ -149,7 +241,9 @@ export class LocationTable {
   find(hash: Hash): ChunkLocation | undefined {
     const wanted = Buffer.from(hash, 'hex');
     const i = this.#lowerBound(wanted);
-    return i < this.count && this.#hashBytes(i).equals(wanted) ? this.location(i) : undefined;
+    const at = this.#at(i);
+    const found = i < this.count && this.bytes.compare(wanted, 0, HASH_BYTES, at, at + HASH_BYTES) === 0;
+    return found ? this.location(i) : undefined;
   }
 
   *locations(): Generator<ChunkLocation> {
@@ -158,10 +252,22 @@ export class LocationTable {
 
   /** The locations whose hash begins with these hex digits. */
   *locationsUnder(prefix: string): Generator<ChunkLocation> {
-    for (let i = this.#lowerBound(Buffer.from(prefix.padEnd(64, '0'), 'hex')); i < this.count; i += 1) {
-      const location = this.location(i);
-      if (!location.hash.startsWith(prefix)) return;
-      yield location;
-    }
+    const [from, to] = this.#rangeUnder(prefix);
+    for (let i = from; i < to; i += 1) yield this.location(i);
+  }
+
+  /** The same as a table. */
+  under(prefix: string): LocationTable {
+    const [from, to] = this.#rangeUnder(prefix);
+    if (from === 0 && to === this.count) return this;
+    return LocationTable.#ofRuns(to - from, (append) => append(this, from, to));
+  }
+
+  #rangeUnder(prefix: string): [from: number, to: number] {
+    const digits = 2 * HASH_BYTES;
+    const from = this.#lowerBound(Buffer.from(prefix.padEnd(digits, '0'), 'hex'));
+    let to = this.#lowerBound(Buffer.from(prefix.padEnd(digits, 'f'), 'hex'));
+    if (to < this.count && this.location(to).hash.startsWith(prefix)) to += 1;
+    return [from, to];
   }
 }

@@ -15,15 +15,16 @@ export interface ShardMerge {
 
 /** Adds locations to a shard. A chunk that is there already keeps its place: the index keeps one of two copies. */
 export function mergeShard(shard: LocationTable | undefined, incoming: readonly ChunkLocation[]): ShardMerge {
-  const known = shard === undefined ? [] : [...shard.locations()];
-  const table = LocationTable.of([...known, ...incoming]);
-  const added = table.count - known.length;
+  const arriving = LocationTable.of(incoming);
+  const table = shard === undefined ? arriving : LocationTable.merge([shard, arriving]);
+  const added = table.count - (shard?.count ?? 0);
   return { table, added, changed: added > 0 };
 }
 
 /** The same for locations from a parent: they win, so that a lookup answers the same before and after a split. */
 export function mergeFromParent(shard: LocationTable | undefined, incoming: readonly ChunkLocation[]): ShardMerge {
-  const table = LocationTable.of(shard === undefined ? incoming : [...incoming, ...shard.locations()]);
+  const arriving = LocationTable.of(incoming);
+  const table = shard === undefined ? arriving : LocationTable.merge([arriving, shard]);
   const changed = shard === undefined || !table.bytes.equals(shard.bytes);
   return { table, added: table.count - (shard?.count ?? 0), changed };
 }
@@ -41,8 +42,8 @@ export function planShards(
   const cut = (under: string, table: LocationTable): void => {
     if (table.count === 0) return;
     if (table.count <= entriesMax) planned.set(under, table);
-    else for (const digit of hexDigits) cut(under + digit, LocationTable.of(table.locationsUnder(under + digit)));
+    else for (const digit of hexDigits) cut(under + digit, table.under(under + digit));
   };
-  cut(prefix, LocationTable.of(locations.locationsUnder(prefix)));
+  cut(prefix, locations.under(prefix));
   return planned;
 }

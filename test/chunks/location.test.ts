@@ -31,6 +31,51 @@ test('a table lists its locations in ascending order, as a whole and under a pre
   );
 });
 
+/** Few hashes, of which many share their first bytes, so that tables meet. */
+const anyCloseLocations = fc.array(
+  fc.record({ n: fc.nat(60), close: fc.boolean(), copy: fc.nat(9) }).map(({ n, close, copy }) => {
+    const hash = hashOf(String(n));
+    return locationOf(close ? `abababab${hash.slice(8)}` : hash, copy);
+  }),
+  { maxLength: 60 },
+);
+
+test('tables are merged as if their locations had been put into one, the earlier table first', () => {
+  fc.assert(
+    fc.property(fc.array(anyCloseLocations, { maxLength: 7 }), (lists) => {
+      const merged = LocationTable.merge(lists.map((locations) => LocationTable.of(locations)));
+      expect(merged.bytes.equals(LocationTable.of(lists.flat()).bytes)).toBe(true);
+    }),
+  );
+});
+
+test('a later table takes the place where it is told so, whatever the number of tables', () => {
+  fc.assert(
+    fc.property(fc.array(anyCloseLocations, { maxLength: 7 }), (lists) => {
+      const tables = lists.map((locations) => LocationTable.of(locations));
+      const merged = LocationTable.merge(tables, (later, earlier) => later.frameOffset > earlier.frameOffset);
+      const best = tables.flatMap((table) => [...table.locations()]).sort((a, b) => b.frameOffset - a.frameOffset);
+      expect([...merged.locations()]).toEqual([...LocationTable.of(best).locations()]);
+    }),
+  );
+});
+
+test('of a table without another the chunks of the other are gone, and under a prefix those of other prefixes', () => {
+  fc.assert(
+    fc.property(anyCloseLocations, anyCloseLocations, fc.integer({ min: 1, max: 64 }), (own, others, digits) => {
+      const [table, other] = [LocationTable.of(own), LocationTable.of(others)];
+      const left = [...table.locations()].filter(({ hash }) => other.find(hash) === undefined);
+      expect([...table.without(other).locations()]).toEqual(left);
+      for (const { hash } of [...own, locationOf('f'.repeat(64))]) {
+        const prefix = hash.slice(0, digits);
+        const under = [...table.locations()].filter((location) => location.hash.startsWith(prefix));
+        expect([...table.under(prefix).locations()]).toEqual(under);
+        expect([...table.locationsUnder(prefix)]).toEqual(under);
+      }
+    }),
+  );
+});
+
 test('bytes that are no table, or an unsorted, cut or newer one, are refused with a code', () => {
   const { bytes } = LocationTable.of([locationOf(hashOf('a')), locationOf(hashOf('b'))]);
   const code = (change: (table: Buffer) => Buffer) => {
