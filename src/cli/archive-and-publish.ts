@@ -5,10 +5,11 @@
 import { archiveFolder, type FolderOutcome } from '../archive/archive-folder.ts';
 import type { ArchiveOptions } from '../archive/archive-run.ts';
 import { findReceipt } from '../archive/receipt.ts';
-import { FirnError, isFirnError } from '../errors.ts';
+import { isFirnError } from '../errors.ts';
 import { checkSourceName } from '../journal/source-name.ts';
 import { publishSource } from '../publish/publish-source.ts';
 import type { Repository } from '../repository.ts';
+import { type HeadDifference, headDifference, publishConflict } from '../snapshots/head-difference.ts';
 import type { Snapshot } from '../snapshots/snapshot.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 
@@ -29,8 +30,10 @@ export interface ArchivedFolder {
 
 export interface ArchiveAndPublishOptions extends ArchiveOptions {
   readonly rehash?: boolean;
-  /** Told when the folder is scanned again, and when the scan is done and published. */
-  readonly onStage?: (stage: 'scan-again' | 'publish') => void;
+  /** Told when a scan is done and published. */
+  readonly onPublish?: () => void;
+  /** Told when the folder is scanned again: how the head differs from the one that was scanned against, if it does. */
+  readonly onScanAgain?: (difference: HeadDifference | undefined) => void;
 }
 
 /** @throws FIRN_PUBLISH_CONFLICT when others were faster five times, and what archiving and publishing throw. */
@@ -41,25 +44,28 @@ export async function archiveAndPublish(
   options: ArchiveAndPublishOptions = {},
 ): Promise<ArchivedFolder> {
   checkSourceName(source);
-  const { signal, onStage } = options;
+  const { signal, onPublish, onScanAgain } = options;
   const stored = { newChunks: 0, newBytes: 0, storedBytes: 0 };
+  let base = (await repository.snapshots.readHead(source, { signal }))?.snapshot;
+  let difference: HeadDifference | undefined;
   for (let scans = 0; scans < SCANS_MAX; scans += 1) {
-    if (scans > 0) onStage?.('scan-again');
-    const base = (await repository.snapshots.readHead(source, { signal }))?.snapshot;
+    if (scans > 0) onScanAgain?.(difference);
     const outcome = await archiveFolder(repository, folder, source, base, options);
     stored.newChunks += outcome.totals.newChunks;
     stored.newBytes += outcome.totals.newBytes;
     stored.storedBytes += outcome.totals.storedBytes;
     const { batch } = outcome;
-    if (batch === undefined) {
-      if (base !== undefined) return { snapshot: base, unchanged: true, outcome, stored };
-      continue;
+    if (batch === undefined && base !== undefined) return { snapshot: base, unchanged: true, outcome, stored };
+    if (batch !== undefined) {
+      onPublish?.();
+      const published = await publishBatch(repository, source, batch, base, { signal });
+      if (published !== undefined) return { ...published, outcome, stored };
     }
-    onStage?.('publish');
-    const published = await publishBatch(repository, source, batch, base, { signal });
-    if (published !== undefined) return { ...published, outcome, stored };
+    const head = (await repository.snapshots.readHead(source, { signal }))?.snapshot;
+    difference = headDifference(base?.id, head?.id);
+    base = head;
   }
-  throw new FirnError('FIRN_PUBLISH_CONFLICT', { source });
+  throw publishConflict(source, difference);
 }
 
 /** @returns undefined when the batch came too late. */
@@ -78,7 +84,7 @@ async function publishBatch(
     if (await hasReceipt(repository, source, batch, options)) continue;
     return outcome === 'unchanged' && base !== undefined ? { snapshot: base, unchanged: true } : undefined;
   }
-  throw new FirnError('FIRN_PUBLISH_CONFLICT', { source });
+  throw publishConflict(source);
 }
 
 /** One publish; that another was faster, or damage that the next one does without, is for the caller to look at. */

@@ -4,12 +4,13 @@
  * orchestration and `publishSource` run them; the order is in both: commit only after every flush and the build.
  */
 import { type Receipt, readChanges, readLocations } from '../archive/receipt.ts';
-import { FirnError } from '../errors.ts';
 import { applyChanges } from '../filetree/apply-changes.ts';
 import type { FolderTotals } from '../filetree/entry.ts';
 import type { FlushReport } from '../index/chunk-index.ts';
 import type { Hash } from '../sealing/keys.ts';
+import { headDifference, publishConflict } from '../snapshots/head-difference.ts';
 import type { Snapshot } from '../snapshots/snapshot.ts';
+import type { Head } from '../snapshots/snapshot-store.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { mergeChanges } from './merge-changes.ts';
 import type { PublishParts } from './parts.ts';
@@ -107,20 +108,22 @@ export async function commitSnapshot(
       const { source, batches } = plan;
       const head = await parts.snapshots.readHead(source, options);
       if (head?.snapshot.id === plan.snapshot.id) return await finish(parts, head.snapshot, removePlan, options);
-      if (head?.snapshot.id !== plan.parent) throw new FirnError('FIRN_PUBLISH_CONFLICT', { source });
+      refuseOvertaken(plan, head);
       const scanned = receipts.some(({ kind }) => kind === 'scan');
       const empty = tree.totals.files === 0 && tree.totals.folders === 0;
       if (head ? head.snapshot.root === tree.root : empty && !scanned) {
         // The plan goes first: should this die here, the receipts are planned again and come to the same. Who does not
         // remove it retires nothing: another plan may hold these batches by now.
-        if (!(await removePlan())) throw new FirnError('FIRN_PUBLISH_CONFLICT', { source });
+        if (!(await removePlan())) throw publishConflict(source);
         await retireBatches(parts, source, batches, tree.root, options);
         return { outcome: 'unchanged', snapshot: head?.snapshot };
       }
       const snapshot = await parts.snapshots.create(manifestOf(plan, tree, receipts), options);
       if (!(await parts.snapshots.moveHead(head, snapshot, options))) {
         const now = await parts.snapshots.readHead(source, options);
-        if (now?.snapshot.id !== snapshot.id) throw new FirnError('FIRN_PUBLISH_CONFLICT', { source });
+        if (now?.snapshot.id !== snapshot.id) {
+          throw publishConflict(source, headDifference(plan.parent, now?.snapshot.id));
+        }
       }
       return await finish(parts, snapshot, removePlan, options);
     },
@@ -141,8 +144,14 @@ async function finish(
 
 async function parentOf(parts: PublishParts, plan: Plan, options?: CallOptions): Promise<Snapshot | undefined> {
   const head = await parts.snapshots.readHead(plan.source, options);
-  if (head?.snapshot.id !== plan.parent) throw new FirnError('FIRN_PUBLISH_CONFLICT', { source: plan.source });
+  refuseOvertaken(plan, head);
   return head?.snapshot;
+}
+
+/** @throws FIRN_PUBLISH_CONFLICT, with both heads, unless the head is still the parent of the plan. */
+function refuseOvertaken({ source, parent }: Plan, head: Head | undefined): void {
+  const difference = headDifference(parent, head?.snapshot.id);
+  if (difference) throw publishConflict(source, difference);
 }
 
 function manifestOf(plan: Plan, tree: BuiltTree, receipts: readonly Receipt[]): Snapshot {

@@ -2,20 +2,33 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { archiveAndPublish } from '../../src/cli/archive-and-publish.ts';
+import { walkTree } from '../../src/filetree/walk.ts';
 import { planPublish } from '../../src/publish/plan.ts';
 import { type Containers, openRepository, type Repository } from '../../src/repository.ts';
 import { readSettings } from '../../src/settings.ts';
+import type { Snapshot } from '../../src/snapshots/snapshot.ts';
 import { intercept } from '../chunks/intercept.ts';
-import { makeTree, temporaryFolder } from '../kit/local-tree.ts';
+import { makeTree, temporaryFolder, temporaryFolderOf } from '../kit/local-tree.ts';
 import { createMemoryAccount } from '../kit/memory-blob-store.ts';
 import { archiveAll, contentOf, createTestRepository, upload } from '../kit/repository.ts';
 import { PASSPHRASE } from './cli.ts';
 
 const isReceipt = (name: string) => /^receipts\/test\/scan-[^/]*\/receipt$/.test(name);
 
+interface Racing {
+  readonly containers: Containers;
+  readonly undisturbed: Containers;
+  /** Requests for shards of the chunk index, as `read chunk-index/aa`. */
+  readonly shardCalls: string[];
+}
+
 /** Storage where `before` runs before the receipt of a scan is written. */
-function racing(before: (race: number) => Promise<void>): { containers: Containers; undisturbed: Containers } {
+function racing(before: (race: number) => Promise<void>): Racing {
   const account = createMemoryAccount();
+  const shardCalls: string[] = [];
+  const note = (call: string, blob: string) => {
+    if (blob.startsWith('chunk-index/')) shardCalls.push(`${call} ${blob}`);
+  };
   let races = 0;
   const containers: Containers = {
     container: (name) =>
@@ -25,11 +38,39 @@ function racing(before: (race: number) => Promise<void>): { containers: Containe
             races += 1;
             await before(races);
           }
+          note('create', blob);
           return await next(blob, ...rest);
+        },
+        replace: async (next, blob, ...rest) => {
+          note('replace', blob);
+          return await next(blob, ...rest);
+        },
+        read: async (next, blob, ...rest) => {
+          note('read', blob);
+          return await next(blob, ...rest);
+        },
+        list: (next, options) => {
+          note('list', options?.prefix ?? '');
+          return next(options);
         },
       }),
   };
-  return { containers, undisturbed: account };
+  return { containers, undisturbed: account, shardCalls };
+}
+
+/** Prefix → ETag of every shard. */
+async function shardsOf({ state }: Repository): Promise<Map<string, string>> {
+  const shards = await Array.fromAsync(state.store.list({ prefix: 'chunk-index/' }));
+  return new Map(shards.map(({ name, etag }) => [name, etag]));
+}
+
+/** The chunks of all files of a snapshot. */
+async function chunksOf({ filetrees }: Repository, { root }: Snapshot): Promise<string[]> {
+  const chunks: string[] = [];
+  for await (const { entry } of walkTree(filetrees, root)) {
+    if (entry.type === 'file') chunks.push(...(await Array.fromAsync(filetrees.chunksOf(entry))));
+  }
+  return chunks;
 }
 
 describe('archiving a folder', () => {
@@ -45,9 +86,10 @@ describe('archiving a folder', () => {
     const other = createOver(storage.undisturbed);
     const stages: string[] = [];
     const { snapshot, unchanged, stored } = await archiveAndPublish(repository, mine, 'test', {
-      onStage: (stage) => stages.push(stage),
+      onPublish: () => stages.push('publish'),
+      onScanAgain: () => stages.push('scan again'),
     });
-    expect(stages).toEqual(['publish', 'scan-again', 'publish']);
+    expect(stages).toEqual(['publish', 'scan again', 'publish']);
     expect(unchanged).toBe(false);
     const [first, second] = await Array.fromAsync(repository.snapshots.list());
     expect(second).toEqual(snapshot);
@@ -56,6 +98,42 @@ describe('archiving a folder', () => {
     expect(await contentOf(repository, snapshot)).toEqual({ a: 'mine', b: 'both' });
     // What the first scan stored counts, though its receipt came too late.
     expect(stored.newChunks).toBeGreaterThanOrEqual(2);
+  });
+
+  it('is told both heads when another publish was faster, finds what that stored, and reads only the shards it changed', async () => {
+    const files = Object.fromEntries(Array.from({ length: 60 }, (_, n) => [`file ${n}`, `content ${n}`]));
+    const mine = await temporaryFolderOf(files);
+    const theirs = await temporaryFolderOf({ ...files, twin: 'of both', other: 'only theirs' });
+    const told: unknown[] = [];
+    const published: Snapshot[] = [];
+    let changed: string[] = [];
+    const storage = racing(async (race) => {
+      if (race !== 2) return;
+      const their = await other.reopen();
+      const before = await shardsOf(their);
+      published.push((await archiveAndPublish(their, theirs, 'test')).snapshot);
+      const after = await shardsOf(their);
+      changed = [...after.keys()].filter((shard) => after.get(shard) !== before.get(shard));
+      storage.shardCalls.length = 0;
+    });
+    const { repository } = await createTestRepository({ containers: storage.containers });
+    const other = createOver(storage.undisturbed);
+    const first = await archiveAndPublish(repository, mine, 'test');
+    await writeFile(path.join(mine, 'mine'), 'of both');
+    const { snapshot } = await archiveAndPublish(repository, mine, 'test', {
+      onScanAgain: (difference) => told.push(difference),
+    });
+    const calls = storage.shardCalls.splice(0).sort();
+    const [theirSnapshot] = published;
+    expect(told).toEqual([{ known: first.snapshot.id, actual: theirSnapshot?.id }]);
+    expect(snapshot).toMatchObject({ parent: theirSnapshot?.id, stored: { newChunks: 0 } });
+    expect(await contentOf(repository, snapshot)).toEqual({ ...files, mine: 'of both' });
+    // Every file was looked up, since theirs have other times; of what they changed, A needs one shard or both.
+    const needed = new Set((await chunksOf(repository, snapshot)).map((hash) => `chunk-index/${hash.slice(0, 2)}`));
+    const reads = changed.filter((shard) => needed.has(shard)).map((shard) => `read ${shard}`);
+    expect(reads.length).toBeGreaterThan(0);
+    expect(needed.size).toBeGreaterThan(30);
+    expect(calls).toEqual(['list chunk-index/', ...reads].sort());
   });
 
   it('gives up when others are faster five times', async () => {
@@ -68,8 +146,10 @@ describe('archiving a folder', () => {
     });
     const { repository } = await createTestRepository({ containers: storage.containers });
     const other = createOver(storage.undisturbed);
-    await expect(archiveAndPublish(repository, mine, 'test')).rejects.toMatchObject({ code: 'FIRN_PUBLISH_CONFLICT' });
-    expect(await repository.snapshots.names()).toHaveLength(5);
+    const failure = await archiveAndPublish(repository, mine, 'test').catch((error: unknown) => error);
+    const ids = await Array.fromAsync(repository.snapshots.list(), ({ id }) => id);
+    expect(ids).toHaveLength(5);
+    expect(failure).toMatchObject({ code: 'FIRN_PUBLISH_CONFLICT', details: { known: ids[3], actual: ids[4] } });
   });
 
   it('carries out a plan that another publish died with, then scans again', async () => {

@@ -15,7 +15,7 @@ import { createJournals } from '../../src/journal/journals.ts';
 import { sourcesDue } from '../../src/publish/due.ts';
 import { planPublish } from '../../src/publish/plan.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
-import { buildFiletrees, commitSnapshot } from '../../src/publish/steps.ts';
+import { buildFiletrees, commitSnapshot, flushShards } from '../../src/publish/steps.ts';
 import type { Repository } from '../../src/repository.ts';
 import { snapshotName } from '../../src/snapshots/snapshot.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
@@ -61,6 +61,40 @@ async function findEntryTime(repository: Repository): Promise<string | undefined
   for await (const { entry } of walkTree(repository.filetrees, head!.snapshot.root)) return entry.mtime;
   return undefined;
 }
+
+test('a step of a publish that was overtaken names the head that it knew and the one there is', async () => {
+  const { repository, reopen } = await createTestRepository();
+  const overtaken = (known: string, actual: string) => ({
+    code: 'FIRN_PUBLISH_CONFLICT',
+    details: { source: 'src', known, actual },
+    advice: expect.stringMatching(new RegExp(`${known}.*${actual}`)),
+  });
+  await upload(repository, 'src/a', 'one');
+  await archiveAll(repository, 'src');
+  const first = (await planPublish(repository, 'src'))!;
+  const tree = await buildFiletrees(repository, first);
+  await publishSource(await reopen(), 'src');
+  const carriedOut = overtaken('none', first.snapshot);
+  await expect(buildFiletrees(repository, first)).rejects.toMatchObject(carriedOut);
+  await expect(flushShards(repository, first, { from: 0, to: 256 })).rejects.toMatchObject(carriedOut);
+  await expect(commitSnapshot(repository, first, tree)).rejects.toMatchObject(carriedOut);
+
+  await upload(repository, 'src/b', 'two');
+  await archiveAll(repository, 'src');
+  const second = (await planPublish(repository, 'src'))!;
+  const dying = await reopen();
+  const { store } = dying.state;
+  const remove = store.delete;
+  store.delete = async (name, options) => {
+    if (name.startsWith('plans/')) throw new Error('died');
+    return await remove(name, options);
+  };
+  await expect(publishSource(dying, 'src')).rejects.toThrow('died');
+  const moved = overtaken(first.snapshot, second.snapshot);
+  await expect(buildFiletrees(repository, second)).rejects.toMatchObject(moved);
+  expect(await publishSource(repository, 'src')).toBeUndefined();
+  expect(await repository.snapshots.names()).toHaveLength(2);
+});
 
 test('a receipt that was replaced by another run is not published under a plan of the first', async () => {
   const { repository } = await createTestRepository();

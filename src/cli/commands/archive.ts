@@ -1,5 +1,6 @@
 /** `firn archive` */
 import path from 'node:path';
+import type { HeadDifference } from '../../snapshots/head-difference.ts';
 import type { SkippedPaths } from '../../snapshots/snapshot.ts';
 import { type ArchivedFolder, archiveAndPublish } from '../archive-and-publish.ts';
 import { type Command, exitCodes } from '../command.ts';
@@ -33,10 +34,8 @@ export const archive: Command = {
       signal,
       onProgress: ({ files, bytes, path: at }) =>
         output.progress(() => `archiving  ${counted(files, 'file')}  ${formatBytes(bytes)}  ${printable(at)}`),
-      onStage: (stage) => {
-        if (stage === 'scan-again') output.message(`Another publish of ${source} was faster; scanning again.`);
-        else output.progress(() => 'publishing');
-      },
+      onPublish: () => output.progress(() => 'publishing'),
+      onScanAgain: (difference) => output.message(`${reasonOf(source, difference)}; scanning again.`),
     });
     const seconds = (performance.now() - startedAt) / 1000;
     const { skipped } = archived.outcome;
@@ -45,6 +44,13 @@ export const archive: Command = {
     return skipped.count > 0 ? exitCodes.incomplete : exitCodes.done;
   },
 };
+
+function reasonOf(source: string, difference: HeadDifference | undefined): string {
+  if (difference === undefined) return 'What the scan found could not be published';
+  const { known, actual } = difference;
+  const followed = known === undefined ? '' : ` after ${known}`;
+  return `Another publish of ${source} was faster (snapshot ${actual ?? 'none'}${followed})`;
+}
 
 /** Names on stderr what was left out. */
 export function nameSkipped(output: Output, { count, paths }: SkippedPaths): void {
