@@ -5,10 +5,10 @@
  * to know a chunk whose pointer is damaged. It goes when the blob is missing or says otherwise. All that is planned is
  * written before anything is deleted, and both only over the very version whose entries were merged, so at every moment
  * a reader finds every entry that it found before, and no other writer's entry is lost. Then the root is listed once
- * more, until it is as it was left.
+ * more, until it is as it was left. Only a shard that is offline goes first: nobody can read it, nor write over it.
  */
 import pMap from 'p-map';
-import { chunkBlobName, parseChunkBlob } from '../chunks/chunk-blobs.ts';
+import { chunkBlobName } from '../chunks/chunk-blobs.ts';
 import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
 import { FirnError, isFirnError } from '../errors.ts';
 import type { Hash } from '../sealing/keys.ts';
@@ -37,8 +37,10 @@ export interface RootRepair {
 export interface PresentShard {
   readonly prefix: string;
   readonly etag: string;
-  /** Undefined when it is damaged. */
+  /** Undefined when it is damaged or offline. */
   readonly table: LocationTable | undefined;
+  /** It lies in the Archive tier: it cannot be read, and not be written over either. */
+  readonly offline: boolean;
 }
 
 /** The shards of a root as they are. @throws FIRN_REPOSITORY_NEWER when one is of a newer Firn. */
@@ -46,17 +48,22 @@ export async function readShards(state: SealedBlobs, root: string, options?: Cal
   const listed = await Array.fromAsync(state.store.list({ ...options, prefix: SHARD_PREFIX + root }));
   const read = async ({ name, etag }: { name: string; etag: string }): Promise<PresentShard | undefined> => {
     const prefix = name.slice(SHARD_PREFIX.length);
-    if (!isShardPrefix(prefix)) return { prefix, etag, table: undefined };
+    if (!isShardPrefix(prefix)) return { prefix, etag, table: undefined, offline: false };
     try {
       const found = await state.find('shard', name, options);
-      return found && { prefix, etag: found.etag, table: LocationTable.from(name, found.body) };
+      return found && { prefix, etag: found.etag, table: LocationTable.from(name, found.body), offline: false };
     } catch (error) {
-      if (!isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED')) throw error;
-      return { prefix, etag, table: undefined };
+      if (!isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED', 'FIRN_BLOB_OFFLINE')) throw error;
+      return { prefix, etag, table: undefined, offline: error.code === 'FIRN_BLOB_OFFLINE' };
     }
   };
   const shards = await pMap(listed, read, { concurrency: REQUESTS_IN_FLIGHT });
   return shards.filter((shard) => shard !== undefined);
+}
+
+export interface RootRepairOptions extends CallOptions {
+  /** Internal, for tests: entries over which a shard splits. */
+  readonly shardEntriesMax?: number | undefined;
 }
 
 /** @throws FIRN_INDEX_CONTENDED when others change the root without an end. */
@@ -65,22 +72,29 @@ export async function repairRoot(
   root: string,
   proved: ReadonlyMap<Hash, ChunkLocation>,
   tars: ReadonlyMap<Hash, KnownTar>,
-  options?: CallOptions,
+  options?: RootRepairOptions,
 ): Promise<RootRepair> {
   const { state } = parts;
   let written = 0;
   let removed = 0;
   for (let round = 0; round < ROUNDS_MAX; round += 1) {
     options?.signal?.throwIfAborted();
-    const present = new Map((await readShards(state, root, options)).map((shard) => [shard.prefix, shard]));
+    const shards = await readShards(state, root, options);
+    const offline = shards.filter((shard) => shard.offline);
+    if (offline.length > 0) {
+      removed += await removeShards(state, offline, options);
+      continue;
+    }
+    const present = new Map(shards.map((shard) => [shard.prefix, shard]));
     const unproved = unprovedEntries(present.values(), proved);
     const kept = await stillTrue(parts, unproved, tars, options);
-    const plan = planShards(root, LocationTable.of([...proved.values(), ...kept]));
+    const entries = LocationTable.of([...proved.values(), ...kept]);
+    const plan = planShards(root, entries, options?.shardEntriesMax);
     const isAsPlanned = (prefix: string, table: LocationTable) => present.get(prefix)?.table?.bytes.equals(table.bytes);
     const toWrite = [...plan].filter(([prefix, table]) => !isAsPlanned(prefix, table));
     const toRemove = [...present.values()].filter(({ prefix }) => !plan.has(prefix));
     if (toWrite.length === 0 && toRemove.length === 0) {
-      return { entries: proved.size + kept.length, written, removed };
+      return { entries: entries.count, written, removed };
     }
     const done = await pMap(
       toWrite,
@@ -89,10 +103,7 @@ export async function repairRoot(
     );
     written += done.filter(Boolean).length;
     if (done.includes(false)) continue;
-    const gone = await pMap(toRemove, ({ prefix, etag }) => removeShard(state, prefix, etag, options), {
-      concurrency: REQUESTS_IN_FLIGHT,
-    });
-    removed += gone.filter(Boolean).length;
+    removed += await removeShards(state, toRemove, options);
   }
   throw new FirnError('FIRN_INDEX_CONTENDED', { shard: root, tries: ROUNDS_MAX });
 }
@@ -110,6 +121,17 @@ async function writeShard(
       ? await state.create('shard', name, table.bytes, options)
       : await state.replace('shard', name, table.bytes, { ...options, ifMatch: over });
   return result !== undefined;
+}
+
+async function removeShards(
+  state: SealedBlobs,
+  shards: readonly PresentShard[],
+  options?: CallOptions,
+): Promise<number> {
+  const gone = await pMap(shards, ({ prefix, etag }) => removeShard(state, prefix, etag, options), {
+    concurrency: REQUESTS_IN_FLIGHT,
+  });
+  return gone.filter(Boolean).length;
 }
 
 /** @returns false when it changed meanwhile, or was gone. */
@@ -135,25 +157,22 @@ export async function stillTrue(
   options?: CallOptions,
 ): Promise<ChunkLocation[]> {
   const blobs = new Set(entries.map(({ blob }) => blob).filter((blob) => !tars.has(blob)));
-  const found = new Map<Hash, KnownTar | ChunkLocation>();
+  const otherTars = new Map<Hash, KnownTar>();
+  const largeBytes = new Map<Hash, number>();
   const look = async (blob: Hash) => {
-    const name = chunkBlobName(blob);
     try {
-      const properties = await data.store.properties(name, options);
-      const parsed = parseChunkBlob({ name, ...properties });
-      if (parsed.is === 'large') found.set(blob, parsed.location);
-      else if (properties.metadata.firn_type === 'tar') {
-        found.set(blob, { bytes: properties.bytes, tier: properties.tier ?? 'Hot' });
-      }
+      const { bytes, tier, metadata } = await data.store.properties(chunkBlobName(blob), options);
+      // As of a tar chunk, the rest of its metadata may be damaged: what is read from it is checked.
+      if (metadata.firn_type === 'large') largeBytes.set(blob, bytes);
+      else if (metadata.firn_type === 'tar') otherTars.set(blob, { bytes, tier: tier ?? 'Hot' });
     } catch (error) {
       if (!isBlobFailure(error, 'missing')) throw error;
     }
   };
   await pMap(blobs, look, { concurrency: REQUESTS_IN_FLIGHT });
   return entries.filter((entry) => {
-    const blob = tars.get(entry.blob) ?? found.get(entry.blob);
-    if (blob === undefined) return false;
-    if (entry.kind === 'tar') return !('hash' in blob) && pointerProblem(entry, blob) === undefined;
-    return 'hash' in blob && entry.hash === blob.hash && entry.frameBytes === blob.frameBytes;
+    const { hash, blob, kind, frameBytes } = entry;
+    if (kind === 'large') return hash === blob && largeBytes.get(blob) === frameBytes;
+    return pointerProblem(entry, tars.get(blob) ?? otherTars.get(blob)) === undefined;
   });
 }

@@ -22,7 +22,7 @@ import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { removeRepairMarker, takeRepairMarker } from './marker.ts';
 import { choosePlaces, type KnownTar, pointerProblem, RootCollector } from './repair-plan.ts';
-import { type RepairParts, removeShard, repairRoot } from './repair-root.ts';
+import { type RepairParts, type RootRepairOptions, removeShard, repairRoot } from './repair-root.ts';
 import { Quarantine, type QuarantinedBlob, type Survey, surveyAll, surveyRest } from './repair-survey.ts';
 import { isShardPrefix } from './root-view.ts';
 import { SHARD_PREFIX } from './shard-store.ts';
@@ -36,7 +36,7 @@ export interface RepairProgress {
   readonly roots: number;
 }
 
-export interface RepairOptions extends CallOptions {
+export interface RepairOptions extends RootRepairOptions {
   /** Roots to repair, two hex digits each; all where undefined. */
   readonly roots?: readonly string[] | undefined;
   /** Who repairs, for people. */
@@ -72,7 +72,7 @@ export interface RepairReport {
  * newer Firn, FIRN_INDEX_CONTENDED, and storage errors. The marker then stays: run it again.
  */
 export async function repairIndex(parts: RepairParts, options: RepairOptions): Promise<RepairReport> {
-  const { roots, owner, onProgress, signal } = options;
+  const { roots, owner, onProgress, signal, shardEntriesMax } = options;
   const call = { signal };
   const started = (options.now?.() ?? new Date()).toISOString();
   const marker = await takeRepairMarker(parts.state.store, { started, owner, roots }, call);
@@ -105,7 +105,7 @@ export async function repairIndex(parts: RepairParts, options: RepairOptions): P
       if (!inRepair(from)) continue;
       const proved = choosePlaces(provable(collector.take(from), tars, quarantine));
       const root = from.toString(16).padStart(2, '0');
-      const { entries, written, removed } = await repairRoot(parts, root, proved, tars, call);
+      const { entries, written, removed } = await repairRoot(parts, root, proved, tars, { signal, shardEntriesMax });
       totals.roots += 1;
       totals.entries += entries;
       totals.shardsWritten += written;

@@ -1,9 +1,10 @@
 /** What the tests of the chunk index share: sessions with small shards, and stores that die or count. */
 import type { ChunkLocation } from '../../src/chunks/location.ts';
+import { FirnError } from '../../src/errors.ts';
 import { ChunkIndex } from '../../src/index/chunk-index.ts';
 import { keysFromMaster } from '../../src/sealing/keys.ts';
 import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
-import type { BlobStore } from '../../src/storage/blob-store.ts';
+import { type BlobStore, BlobStoreError } from '../../src/storage/blob-store.ts';
 import { hashOf, locationOf } from '../kit/arbitraries.ts';
 
 export const keys = keysFromMaster(Buffer.alloc(32, 7));
@@ -36,7 +37,10 @@ export async function missingFrom(index: ChunkIndex, locations: readonly ChunkLo
 
 export interface Hooks {
   before?: (call: string, name: string) => Promise<void> | void;
-  after?: (call: string, name: string) => Promise<void> | void;
+  /** May give another answer than the call gave. */
+  after?: (call: string, name: string) => Promise<void> | { answer: unknown } | undefined | void;
+  /** Instead of `after` where the store refused the call. */
+  refused?: (call: string, name: string) => Promise<void> | void;
 }
 
 /** Calls the hooks around every call of the port; a listing is one call, read to its end. */
@@ -55,29 +59,66 @@ export function hooked(store: BlobStore, hooks: Hooks): BlobStore {
       }
       return async (...args: unknown[]) => {
         await hooks.before?.(String(key), String(args[0]));
-        const result: unknown = await Reflect.apply(method, target, args);
-        await hooks.after?.(String(key), String(args[0]));
-        return result;
+        let result: unknown;
+        try {
+          result = await Reflect.apply(method, target, args);
+        } catch (error) {
+          await hooks.refused?.(String(key), String(args[0]));
+          throw error;
+        }
+        const instead = await hooks.after?.(String(key), String(args[0]));
+        return instead === undefined ? result : instead.answer;
       };
+    },
+  });
+}
+
+export interface Interruption {
+  /** The call that it happens to; the first is 1. 0: to none, the calls are counted. */
+  readonly at: number;
+  /**
+   * The process dies before the call has its effect, or after; or the call alone fails, before or after; or its effect is
+   * there and its answer is lost, so that the adapter's own second try is answered as the service answers that.
+   */
+  readonly how: 'death before' | 'death after' | 'failure before' | 'failure after' | 'lost answer';
+  /** Calls so far, over all stores that share this. */
+  calls: number;
+}
+
+/** The store of a process that is interrupted. */
+export function interrupted(store: BlobStore, interruption: Interruption): BlobStore {
+  const { at, how } = interruption;
+  const isDeath = how.startsWith('death');
+  const fail = (): never => {
+    if (isDeath) throw new Error('the process is dead');
+    throw new FirnError('FIRN_STORAGE_FAILED', { url: store.url, problem: 'the service is ill' });
+  };
+  const numbers = new Map<string, number>();
+  const isIt = (call: string, name: string) => numbers.get(`${call} ${name}`) === at;
+  return hooked(store, {
+    before(call, name) {
+      interruption.calls += 1;
+      const number = interruption.calls;
+      numbers.set(`${call} ${name}`, number);
+      if ((isDeath && number > at && at > 0) || (number === at && how.endsWith('before'))) fail();
+    },
+    after(call, name) {
+      if (!isIt(call, name)) return undefined;
+      if (how.endsWith('after')) fail();
+      if (how !== 'lost answer') return undefined;
+      if (call === 'create') throw new BlobStoreError('exists', name);
+      if (call === 'replace') throw new BlobStoreError('changed', name);
+      return call === 'delete' ? { answer: false } : undefined;
+    },
+    refused(call, name) {
+      if (isIt(call, name) && how.endsWith('after')) fail();
     },
   });
 }
 
 /** The store of a process that dies at its n-th call: before the call has an effect, or after. */
 export function mortal(store: BlobStore, at: number, when: 'before' | 'after'): BlobStore {
-  let calls = 0;
-  const die = () => {
-    throw new Error('the process is dead');
-  };
-  return hooked(store, {
-    before: () => {
-      calls += 1;
-      if (calls > at || (calls === at && when === 'before')) die();
-    },
-    after: () => {
-      if (calls >= at) die();
-    },
-  });
+  return interrupted(store, { at, how: `death ${when}`, calls: 0 });
 }
 
 /** Names what is called, as `read chunk-index/aa`. */

@@ -1,8 +1,22 @@
 /** Repositories whose chunk index is broken and brought back. */
+import { createHash } from 'node:crypto';
+import {
+  chunkBlobName,
+  largeMetadata,
+  packedThinMetadata,
+  tarMetadata,
+  thinBlobName,
+  thinMetadata,
+} from '../../src/chunks/chunk-blobs.ts';
+import { type ChunkLocation, LocationTable } from '../../src/chunks/location.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import type { Repository } from '../../src/repository.ts';
+import type { Hash } from '../../src/sealing/keys.ts';
+import type { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
 import type { Snapshot } from '../../src/snapshots/snapshot.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
+import { locationOf } from '../kit/arbitraries.ts';
+import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
 import { archiveAll, upload } from '../kit/repository.ts';
 
 export async function publishFiles(
@@ -32,34 +46,70 @@ export async function entriesOf(repository: Repository): Promise<string[]> {
   return lines.sort();
 }
 
-type Method = (...args: never[]) => unknown;
+/** Chunk blobs and shards as they lie on storage, made without their content: repair reads none of it. */
+export const TAR_BYTES = 1000;
 
-/** The store of a process that dies at its n-th request: before it has an effect, or after. */
-export function mortal(store: BlobStore, death: { left: number; when: 'before' | 'after' }): BlobStore {
-  const die = () => {
-    throw new Error('the process is dead');
-  };
-  const step = () => {
-    death.left -= 1;
-    if (death.left < 0 || (death.left === 0 && death.when === 'before')) die();
-  };
-  return new Proxy(store, {
-    get(target, key) {
-      const method = Reflect.get(target, key) as Method | string;
-      if (typeof method !== 'function') return method;
-      if (key === 'list') {
-        return (...args: never[]) => {
-          step();
-          if (death.left <= 0) die();
-          return method.apply(target, args);
-        };
-      }
-      return async (...args: never[]) => {
-        step();
-        const result = await method.apply(target, args);
-        if (death.left <= 0) die();
-        return result;
-      };
-    },
-  });
+export async function putTar(data: BlobStore, tar: Hash): Promise<void> {
+  const metadata = tarMetadata(TAR_BYTES, [{ members: 1, storedBytes: TAR_BYTES }]);
+  await data.create(chunkBlobName(tar), Buffer.alloc(TAR_BYTES), { metadata });
+}
+
+/** A place in that tar chunk. */
+export function placeIn(tar: Hash, hash: Hash): ChunkLocation {
+  return { ...locationOf(hash), blob: tar };
+}
+
+/** All pointers of a tar chunk in one blob. */
+export async function putPacked(data: SealedBlobs, tar: Hash, locations: readonly ChunkLocation[]): Promise<void> {
+  const metadata = packedThinMetadata(locations.length);
+  await data.create('thin', thinBlobName(tar), LocationTable.of(locations).bytes, { metadata });
+}
+
+/** A pointer of its own. */
+export async function putPointer(data: BlobStore, location: ChunkLocation): Promise<void> {
+  await data.create(chunkBlobName(location.hash), Buffer.alloc(0), { metadata: thinMetadata(location) });
+}
+
+/** The same in the legacy form. */
+export async function putLegacyPointer(data: BlobStore, location: ChunkLocation): Promise<void> {
+  const { firn_parent: parent = '', ...metadata } = thinMetadata(location);
+  await data.create(chunkBlobName(location.hash), Buffer.from(parent), { metadata });
+}
+
+export async function putLarge(data: BlobStore, hash: Hash): Promise<ChunkLocation> {
+  await data.create(chunkBlobName(hash), Buffer.alloc(100), { metadata: largeMetadata(200, 100) });
+  return { ...locationOf(hash), blob: hash, kind: 'large', offsetInFrame: 0, rawBytes: 200 };
+}
+
+export async function putShard(state: SealedBlobs, prefix: string, locations: readonly ChunkLocation[]): Promise<void> {
+  await state.create('shard', `chunk-index/${prefix}`, LocationTable.of(locations).bytes);
+}
+
+/** Another container with the same blobs. */
+export async function copyOf(store: BlobStore): Promise<BlobStore> {
+  const copy = createMemoryBlobStore();
+  for await (const { name, metadata, tier, sealed } of store.list({})) {
+    const { body } = await store.read(name);
+    // Of append blobs the service names no tier.
+    if (tier === undefined) await copy.createAppend(name, body, { metadata });
+    else await copy.create(name, body, { metadata, tier });
+    if (sealed) await copy.seal(name);
+  }
+  return copy;
+}
+
+/** What a container holds: two that are alike have the same. */
+export async function fingerprintOf(store: BlobStore): Promise<string> {
+  const digest = createHash('sha256');
+  for await (const { name, bytes } of store.list({})) {
+    digest.update(`${name} ${bytes} `).update((await store.read(name)).body);
+  }
+  return digest.digest('hex');
+}
+
+/** The layout that the hashes ask for, by its rule: a shard of more entries than that splits by the next digit. */
+export function layoutOf(hashes: readonly Hash[], entriesMax = 1024, digits = 2): string[] {
+  return [...Map.groupBy(hashes, (hash) => hash.slice(0, digits))]
+    .flatMap(([prefix, group]) => (group.length <= entriesMax ? [prefix] : layoutOf(group, entriesMax, digits + 1)))
+    .sort();
 }
