@@ -178,11 +178,6 @@ export class ChunkIndex {
     return report;
   }
 
-  /** Forgets which shards there were: the next lookup lists them again, and reads what has changed since. */
-  refresh(): void {
-    this.#views.drop();
-  }
-
   /** Reads every shard: all locations, in ascending order of their hashes, each once. */
   async *locations(options?: CallOptions): AsyncGenerator<ChunkLocation> {
     for (const root of allRoots) {

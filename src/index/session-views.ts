@@ -67,13 +67,9 @@ export class SessionViews {
     return view;
   }
 
-  /** Forgets what is known, or one root. */
-  drop(root?: string): void {
-    if (root !== undefined) this.#known.delete(root);
-    else {
-      this.#known.clear();
-      this.#wholeTried = false;
-    }
+  /** Forgets what is known of a root. */
+  drop(root: string): void {
+    this.#known.delete(root);
   }
 
   /** A shard was written over this version (or none was there), or removed. */
