@@ -11,7 +11,7 @@ import { intercept } from '../chunks/intercept.ts';
 import { makeTree, temporaryFolder, temporaryFolderOf } from '../kit/local-tree.ts';
 import { createMemoryAccount } from '../kit/memory-blob-store.ts';
 import { archiveAll, contentOf, createTestRepository, upload } from '../kit/repository.ts';
-import { PASSPHRASE } from './cli.ts';
+import { PASSPHRASE, runCli } from './cli.ts';
 
 const isReceipt = (name: string) => /^receipts\/test\/scan-[^/]*\/receipt$/.test(name);
 
@@ -134,6 +134,20 @@ describe('archiving a folder', () => {
     expect(reads.length).toBeGreaterThan(0);
     expect(needed.size).toBeGreaterThan(30);
     expect(calls).toEqual(['list chunk-index/', ...reads].sort());
+  });
+
+  it('says on the command line which snapshot came first', async () => {
+    const theirs = await temporaryFolderOf({ a: 'theirs' });
+    const storage = racing(async (race) => {
+      if (race === 1) await archiveAndPublish(await other.reopen(), theirs, 'test');
+    });
+    const { repository } = await createTestRepository({ containers: storage.containers });
+    const other = createOver(storage.undisturbed);
+    const mine = await temporaryFolderOf({ a: 'mine' });
+    const { code, stderr } = await runCli(['archive', mine, '--source', 'test'], { containers: storage.containers });
+    expect(code).toBe(0);
+    const [first] = await Array.fromAsync(repository.snapshots.list());
+    expect(stderr).toBe(`Another publish of test was faster (snapshot ${first?.id}); scanning again.\n`);
   });
 
   it('gives up when others are faster five times', async () => {
