@@ -31,6 +31,8 @@ import { SealedBlobs } from './sealing/sealed-blobs.ts';
 import { repositoryNames, type Settings } from './settings.ts';
 import { SnapshotStore } from './snapshots/snapshot-store.ts';
 import { type BlobStore, type CallOptions, isBlobFailure } from './storage/blob-store.ts';
+import { thisProcess } from './storage/lock-record.ts';
+import { createLocks } from './storage/locks.ts';
 
 /** Where containers come from: an account, or the test kit. */
 export interface Containers {
@@ -229,6 +231,8 @@ function wire(
     chunker,
     filetrees,
     snapshots: new SnapshotStore(data, state),
+    locks: createLocks(state.store, { owner: thisProcess() }),
+    checkRepair: (call) => repairGate.check(call),
     chunks: createChunkReader(dataStore, keys, { cacheBytesMax: settings.frameCacheBytesMax }),
     createIndex: createChunkIndexes(state, {
       cacheBytesMax: settings.indexCacheBytesMax,

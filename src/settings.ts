@@ -79,6 +79,14 @@ export const numberSettings = {
     max: 3_600,
     about: 'wait before a failed step of a publish is tried again; it doubles with each try',
   },
+  lockWaitSeconds: {
+    env: 'FIRN_LOCK_WAIT_SECONDS',
+    unit: 'seconds',
+    fallback: 600,
+    min: 0,
+    max: 86_400,
+    about: 'longest wait of the command line for another publish of the same source; 0 does not wait',
+  },
   flushRootsPerActivity: {
     env: 'FIRN_FLUSH_ROOTS_PER_ACTIVITY',
     unit: 'count',

@@ -86,14 +86,14 @@ export class RepairGate {
 }
 
 /**
- * Sets the marker, or takes over the one of a repair that covers no more than this one.
+ * Sets the marker, or takes over the one of a repair that covers no more than this one (then it is not new).
  * @throws FIRN_REPAIR_UNFINISHED when the repair that is unfinished covers more roots than this one would.
  */
 export async function takeRepairMarker(
   state: BlobStore,
   marker: RepairMarker,
   options?: CallOptions,
-): Promise<HeldMarker> {
+): Promise<HeldMarker & { readonly isNew: boolean }> {
   const body = Buffer.from(JSON.stringify({ format: MARKER_FORMAT, ...marker, roots: marker.roots ?? null }));
   for (let tries = 0; tries < TAKE_TRIES_MAX; tries += 1) {
     const standing = await findRepairMarker(state, options);
@@ -103,7 +103,7 @@ export async function takeRepairMarker(
         standing === undefined
           ? await state.create(REPAIR_MARKER, body, options)
           : await state.replace(REPAIR_MARKER, body, { ...options, ifMatch: standing.etag });
-      return { ...marker, etag };
+      return { ...marker, etag, isNew: standing === undefined };
     } catch (error) {
       if (!isBlobFailure(error, 'exists', 'changed')) throw error;
     }

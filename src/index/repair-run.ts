@@ -1,15 +1,17 @@
 /**
- * Repair as people and timers run it: one at a time, under the lock `repair`, which spares two repairs the same work and
- * on which nothing else rests; and the scheduled run, which looks before it repairs.
+ * Repair as people and timers run it: one at a time, under the lock `repair`, and apart from publishes: once its marker is
+ * set it waits for those that hold their lock. That spares work, and is not what makes repair correct. And the scheduled
+ * run, which looks before it repairs.
  */
-import { hostname } from 'node:os';
-import { createLocks } from '../storage/locks.ts';
+import type { FirnError } from '../errors.ts';
+import { PUBLISH_LOCKS, REPAIR_LOCK } from '../storage/lock-names.ts';
+import { thisProcess } from '../storage/lock-record.ts';
+import type { Locks } from '../storage/locks.ts';
 import { findRepairMarker } from './marker.ts';
 import { type RepairOptions, type RepairReport, repairIndex } from './repair.ts';
 import { type CheckOptions, type Drift, findDrift } from './repair-check.ts';
 import type { RepairParts } from './repair-root.ts';
 
-export const REPAIR_LOCK = 'repair';
 /** How long a repair that died keeps the next one waiting. */
 const LOCK_SECONDS = 30;
 /** Roots that a scheduled run looks at first. When one of them drifted, it looks at all. */
@@ -21,19 +23,36 @@ export function isRoot(text: string): boolean {
   return /^[0-9a-f]{2}$/.test(text);
 }
 
-/** @throws FIRN_LOCK_BUSY while another repair runs, FIRN_LOCK_LOST, and what `repairIndex` throws. */
-export async function runRepair(parts: RepairParts, options: Omit<RepairOptions, 'owner'>): Promise<RepairReport> {
-  const owner = `${hostname()}/${process.pid}`;
-  const locks = createLocks(parts.state.store, { owner });
-  const reason = options.roots === undefined ? 'repair of the chunk index' : `repair of ${options.roots.join()}`;
+/**
+ * How long a repair waits for publishes. One that lives stops within seconds when it sees the marker, or is at its
+ * commit; the lease of one that died ends within a minute.
+ */
+const PUBLISHES_MS_MAX = 120_000;
+
+export interface RunRepairOptions extends Omit<RepairOptions, 'owner' | 'onMarked'> {
+  readonly publishesMsMax?: number;
+  /** Called once when there are publishes to wait for, with one of them as FIRN_LOCK_BUSY. */
+  readonly onWait?: ((busy: FirnError) => void) | undefined;
+}
+
+/**
+ * @throws FIRN_LOCK_BUSY while another repair runs, or when a publish did not stop in time (nothing is changed then),
+ * FIRN_LOCK_LOST, and what `repairIndex` throws.
+ */
+export async function runRepair(
+  parts: RepairParts & { readonly locks: Locks },
+  { publishesMsMax = PUBLISHES_MS_MAX, onWait, ...options }: RunRepairOptions,
+): Promise<RepairReport> {
+  const { locks } = parts;
   await using lock = await locks.acquire(REPAIR_LOCK, {
-    reason,
+    reason: options.roots === undefined ? 'repair of the chunk index' : `repair of ${options.roots.join()}`,
     waitMsMax: 0,
     ttlSeconds: LOCK_SECONDS,
     signal: options.signal,
   });
   const signal = options.signal === undefined ? lock.signal : AbortSignal.any([options.signal, lock.signal]);
-  return await repairIndex(parts, { ...options, owner, signal });
+  const onMarked = () => locks.waitForHolders(PUBLISH_LOCKS, { waitMsMax: publishesMsMax, onWait, signal });
+  return await repairIndex(parts, { ...options, owner: thisProcess(), onMarked, signal });
 }
 
 export interface RepairNeed {

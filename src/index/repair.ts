@@ -2,7 +2,7 @@
  * Repair: brings the chunk index back from the chunk blobs, whatever state it is in. It may die anywhere and be run again,
  * and two may run at once.
  *
- *   1. the marker is set: from now on publishes and lookups refuse;
+ *   1. the marker is set: from now on publishes and lookups refuse; who is under way is waited for (the caller's part);
  *   2. the chunk blobs are listed with their metadata (and pointers with a body read), root by root into memory;
  *   3. each root is rewritten (`repair-root.ts`), stale shards of it are deleted;
  *   4. the marker is removed, unless another repair has taken it over.
@@ -42,6 +42,8 @@ export interface RepairOptions extends RootRepairOptions {
   /** Who repairs, for people. */
   readonly owner: string;
   readonly now?: () => Date;
+  /** Called when the marker is set, before anything is read or changed; what it throws ends the repair. */
+  readonly onMarked?: () => Promise<void>;
   /** Locations in memory at once; see above. */
   readonly locationsMax?: number;
   readonly onProgress?: (progress: RepairProgress) => void;
@@ -76,6 +78,13 @@ export async function repairIndex(parts: RepairParts, options: RepairOptions): P
   const call = { signal };
   const started = (options.now?.() ?? new Date()).toISOString();
   const marker = await takeRepairMarker(parts.state.store, { started, owner, roots }, call);
+  try {
+    await options.onMarked?.();
+  } catch (error) {
+    // Nothing was changed yet: the index is as it was, unless it was under repair before.
+    if (marker.isNew) await removeRepairMarker(parts.state.store, marker);
+    throw error;
+  }
 
   const numbers = roots?.map((root) => Number.parseInt(root, 16));
   const inRepair = (root: number) => numbers === undefined || numbers.includes(root);

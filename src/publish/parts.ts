@@ -6,7 +6,8 @@ import type { Journal } from '../journal/journal.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import type { Settings } from '../settings.ts';
 import type { SnapshotStore } from '../snapshots/snapshot-store.ts';
-import type { BlobStore } from '../storage/blob-store.ts';
+import type { BlobStore, CallOptions } from '../storage/blob-store.ts';
+import type { Locks } from '../storage/locks.ts';
 
 export interface PublishParts {
   readonly inbox: BlobStore;
@@ -16,6 +17,10 @@ export interface PublishParts {
   readonly settings: Settings;
   /** The journal of a source; one a process, so that appends share blocks. @throws FIRN_SOURCE_NAME_INVALID. */
   readonly journalOf: (source: string) => Journal;
+  /** Locks of the repository. */
+  readonly locks: Locks;
+  /** For steps that take long: throws FIRN_REPAIR_UNFINISHED while a repair is. What it found is good for a second. */
+  readonly checkRepair: (options?: CallOptions) => Promise<void>;
   /** A session of the chunk index with nothing recorded. */
   readonly createIndex: () => ChunkIndex;
   readonly now: () => Date;

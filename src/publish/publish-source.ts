@@ -1,23 +1,46 @@
 /** A publish in one process: the same steps as the durable orchestration, in the same order. */
 import pMap from 'p-map';
+import { listAttempts } from '../archive/receipt.ts';
 import { isFirnError } from '../errors.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
+import type { WaitOptions } from '../storage/locks.ts';
 import type { PublishParts } from './parts.ts';
 import { groupRoots, planPublish } from './plan.ts';
+import { underPublishLock } from './publish-lock.ts';
 import { buildFiletrees, commitSnapshot, flushShards, type PublishOutcome } from './steps.ts';
 
 const GROUPS_IN_FLIGHT = 4;
 
+/** Waits for `lockWaitSeconds` at most while another publish of the source runs. */
+export type PublishSourceOptions = CallOptions & Pick<WaitOptions, 'onWait'>;
+
 /**
- * Publishes what waits of a source.
+ * Publishes what waits of a source. Where nothing does, no lock is taken.
  * @returns undefined when nothing waits.
- * @throws FIRN_PUBLISH_CONFLICT, FIRN_RECEIPT_DAMAGED, FIRN_INDEX_CONTENDED and storage errors; nothing is lost, the
- * receipts stay.
+ * @throws FIRN_LOCK_BUSY, FIRN_LOCK_LOST, FIRN_REPAIR_UNFINISHED, FIRN_PUBLISH_CONFLICT, FIRN_RECEIPT_DAMAGED,
+ * FIRN_INDEX_CONTENDED and storage errors; nothing is lost, the receipts stay.
  */
 export async function publishSource(
   parts: PublishParts,
   source: string,
-  options?: CallOptions,
+  options: PublishSourceOptions = {},
+): Promise<PublishOutcome | undefined> {
+  if (!(await hasReceipts(parts, source, options))) return undefined;
+  const waitMsMax = parts.settings.lockWaitSeconds * 1000;
+  const held = { ...options, waitMsMax, by: 'firn' };
+  return await underPublishLock(parts, source, held, ({ signal }) => publishUnderLock(parts, source, { signal }));
+}
+
+/** Also of attempts that died, which a plan sweeps. */
+async function hasReceipts(parts: PublishParts, source: string, options: CallOptions): Promise<boolean> {
+  for await (const _ of listAttempts(parts.state.store, source, { signal: options.signal })) return true;
+  return false;
+}
+
+async function publishUnderLock(
+  parts: PublishParts,
+  source: string,
+  options: CallOptions,
 ): Promise<PublishOutcome | undefined> {
   const plan = await planPublish(parts, source, options);
   if (plan === undefined) return undefined;

@@ -5,7 +5,7 @@
  */
 import { type Receipt, readChanges, readLocations } from '../archive/receipt.ts';
 import { applyChanges } from '../filetree/apply-changes.ts';
-import type { FolderTotals } from '../filetree/entry.ts';
+import type { Change, FolderTotals } from '../filetree/entry.ts';
 import type { FlushReport } from '../index/chunk-index.ts';
 import type { Hash } from '../sealing/keys.ts';
 import { headDifference, publishConflict } from '../snapshots/head-difference.ts';
@@ -66,7 +66,10 @@ export async function flushShards(
   );
 }
 
-/** Writes the filetrees of the snapshot to be; all of them are durable when it resolves. */
+/**
+ * Writes the filetrees of the snapshot to be; all of them are durable when it resolves.
+ * @throws FIRN_REPAIR_UNFINISHED soon after a repair has begun.
+ */
 export async function buildFiletrees(
   parts: PublishParts,
   reference: PlanReference,
@@ -81,13 +84,25 @@ export async function buildFiletrees(
       const { root, totals, added, changed, removed } = await applyChanges(
         parts.filetrees,
         parent?.root,
-        changes,
+        untilRepair(parts, changes, options),
         options ?? {},
       );
       return { root, totals, added, changed, removed };
     },
     options,
   );
+}
+
+/** A build may take long, and a repair waits for it. */
+async function* untilRepair(
+  { checkRepair }: PublishParts,
+  changes: AsyncIterable<Change>,
+  options?: CallOptions,
+): AsyncGenerator<Change> {
+  for await (const change of changes) {
+    await checkRepair(options);
+    yield change;
+  }
 }
 
 /**
