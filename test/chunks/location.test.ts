@@ -67,10 +67,11 @@ test('of a table without another the chunks of the other are gone, and under a p
       const left = [...table.locations()].filter(({ hash }) => other.find(hash) === undefined);
       expect([...table.without(other).locations()]).toEqual(left);
       for (const { hash } of [...own, locationOf('f'.repeat(64))]) {
-        const prefix = hash.slice(0, digits);
-        const under = [...table.locations()].filter((location) => location.hash.startsWith(prefix));
-        expect([...table.under(prefix).locations()]).toEqual(under);
-        expect([...table.locationsUnder(prefix)]).toEqual(under);
+        for (const prefix of [hash.slice(0, digits), hash]) {
+          const under = [...table.locations()].filter((location) => location.hash.startsWith(prefix));
+          expect([...table.under(prefix).locations()]).toEqual(under);
+          expect([...table.locationsUnder(prefix)]).toEqual(under);
+        }
       }
     }),
   );
