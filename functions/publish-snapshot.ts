@@ -7,10 +7,11 @@
 
 import type { OrchestrationContext } from 'durable-functions';
 import * as df from 'durable-functions';
+import { FirnError, problemOf } from '../src/errors.ts';
 import { groupRoots, type PlanReference, planPublish, type RootRange } from '../src/publish/plan.ts';
 import { type BuiltTree, buildFiletrees, commitSnapshot, flushShards } from '../src/publish/steps.ts';
 import { type Answer, answeringExcept } from './shared/answering.ts';
-import { appSettings, repositoryOf } from './shared/application.ts';
+import { appSettings, logFailure, repositoryOf } from './shared/application.ts';
 import { PUBLISH_ORCHESTRATOR } from './shared/publishing.ts';
 
 const TRIES_MAX = 4;
@@ -118,6 +119,8 @@ df.app.orchestration(PUBLISH_ORCHESTRATOR, function* (context): Steps<unknown> {
   } catch (error) {
     // Another publisher carried out the plan: the snapshot is there.
     if (error instanceof StepFailure && error.code === 'FIRN_PUBLISH_CONFLICT') return { outcome: 'superseded' };
+    const source = String(context.df.getInput());
+    logFailure(context, new FirnError('FIRN_PUBLISH_FAILED', { source, problem: problemOf(error) }));
     throw error;
   }
 });

@@ -6,11 +6,11 @@
 import { app } from '@azure/functions';
 import type { OrchestrationContext } from 'durable-functions';
 import * as df from 'durable-functions';
-import { FirnError } from '../src/errors.ts';
+import { FirnError, problemOf } from '../src/errors.ts';
 import type { RepairReport } from '../src/index/repair.ts';
 import { findRepairNeed, isRoot, type RepairNeed, runRepair } from '../src/index/repair-run.ts';
 import { type Answer, answeringExcept } from './shared/answering.ts';
-import { appSettings, repositoryOf } from './shared/application.ts';
+import { appSettings, logFailure, repositoryOf } from './shared/application.ts';
 import { startSingle } from './shared/publishing.ts';
 
 const REPAIR_ORCHESTRATOR = 'repairChunkIndex';
@@ -57,8 +57,7 @@ function* call<T>(context: OrchestrationContext, activity: string, input: unknow
   }
 }
 
-df.app.orchestration(REPAIR_ORCHESTRATOR, function* (context): Steps<unknown> {
-  const request = context.df.getInput() as RepairRequest;
+function* repair(context: OrchestrationContext, request: RepairRequest): Steps<unknown> {
   if ('roots' in request) return { repaired: yield* call<RepairReport>(context, 'repairRoots', request) };
   const need = yield* call<RepairNeed>(context, 'findRepairNeed', {});
   const { checked, drifted, unfinished } = need;
@@ -66,6 +65,15 @@ df.app.orchestration(REPAIR_ORCHESTRATOR, function* (context): Steps<unknown> {
   const roots = unfinished === undefined ? drifted.map(({ root }) => root) : unfinished.roots;
   const repaired = yield* call<RepairReport>(context, 'repairRoots', { roots });
   return { checked, drifted, finished: unfinished !== undefined, repaired };
+}
+
+df.app.orchestration(REPAIR_ORCHESTRATOR, function* (context): Steps<unknown> {
+  try {
+    return yield* repair(context, context.df.getInput() as RepairRequest);
+  } catch (error) {
+    logFailure(context, new FirnError('FIRN_REPAIR_FAILED', { problem: problemOf(error) }));
+    throw error;
+  }
 });
 
 app.timer('checkChunkIndex', {

@@ -135,6 +135,11 @@ const table = {
     message: 'There is no snapshot {snapshot}.',
     advice: 'List the snapshots with `firn snapshots`.',
   },
+  FIRN_SNAPSHOT_OLD: {
+    message: 'The latest snapshot of the source {source} is {days} days old.',
+    advice:
+      'If there were uploads since, see with `firn stats` what waits. If not, raise FIRN_SNAPSHOT_AGE_DAYS_MAX, or set it to 0.',
+  },
   FIRN_SNAPSHOT_AMBIGUOUS: {
     message: 'The snapshot {snapshot} could be any of {candidates}.',
     advice: 'Give more letters of the id.',
@@ -209,6 +214,11 @@ const table = {
   FIRN_REPAIR_UNFINISHED: {
     message: 'The chunk index is under repair since {started} (by {owner}), and that repair is not finished.',
     advice: 'Wait for it if it still runs, else finish it with `firn repair-index`. Nothing is lost; then try again.',
+    retryable: true,
+  },
+  FIRN_REPAIR_FAILED: {
+    message: 'The chunk index could not be checked or repaired: {problem}.',
+    advice: 'Nothing is lost. Run `firn repair-index` to repair it at once and to see what is wrong.',
     retryable: true,
   },
   FIRN_JOURNAL_DAMAGED: {

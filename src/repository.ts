@@ -8,7 +8,7 @@ import type { ArchiveParts } from './archive/parts.ts';
 import { type ChunkReader, createChunkReader } from './chunks/chunk-reader.ts';
 import { chunkWriterSizes, createChunkWriter } from './chunks/chunk-writer.ts';
 import { checkChunkerParameters, createChunker } from './chunks/chunker.ts';
-import { FirnError } from './errors.ts';
+import { FirnError, isFirnError } from './errors.ts';
 import { createFiletreeStore, type FiletreeStore } from './filetree/filetree-store.ts';
 import { createChunkIndexes } from './index/chunk-index.ts';
 import { RepairGate } from './index/marker.ts';
@@ -69,7 +69,8 @@ export interface CreateOptions extends OpenOptions {
 /**
  * Creates a repository, with its containers.
  * @throws FIRN_REPOSITORY_EXISTS, FIRN_REPOSITORY_ENCRYPTED when there is no passphrase to wrap the key with,
- * FIRN_REPOSITORY_PLAIN when there is one and none is wanted.
+ * FIRN_USAGE when there is one and none is wanted, FIRN_CONFIG_DAMAGED where a repository has lost its config: new keys
+ * would shut out what is there.
  */
 export async function createRepository(
   containers: Containers,
@@ -92,6 +93,11 @@ export async function createRepository(
   }
   const exists = new FirnError('FIRN_REPOSITORY_EXISTS', { repository: settings.repository, url: data.url });
   if ((await readIfThere(data, CONFIG_NAME, options)) !== undefined) throw exists;
+  for (const prefix of ['snapshots/', 'chunks/']) {
+    for await (const { name } of data.list({ ...options, prefix })) {
+      throw new FirnError('FIRN_CONFIG_DAMAGED', { what: CONFIG_NAME, problem: `it is missing, and ${name} is there` });
+    }
+  }
 
   const config: RepositoryConfig = {
     id: randomUUID(),
@@ -170,6 +176,32 @@ async function readConfig(
     throw new FirnError('FIRN_REPOSITORY_ENCRYPTED', { repository });
   }
   return { data, config, tag, passphrase };
+}
+
+export interface PreparedRepository {
+  readonly repository: Repository;
+  readonly created: boolean;
+}
+
+/** Opens the repository, or creates an encrypted one where there is none. @throws what opening and creating throw. */
+export async function openOrCreateRepository(
+  containers: Containers,
+  settings: Settings,
+  options: OpenOptions = {},
+): Promise<PreparedRepository> {
+  const open = async () => ({ repository: await openRepository(containers, settings, options), created: false });
+  try {
+    return await open();
+  } catch (error) {
+    if (!isFirnError(error, 'FIRN_REPOSITORY_MISSING')) throw error;
+  }
+  try {
+    return { repository: await createRepository(containers, settings, { ...options, encrypted: true }), created: true };
+  } catch (error) {
+    // Another one was faster.
+    if (!isFirnError(error, 'FIRN_REPOSITORY_EXISTS')) throw error;
+    return await open();
+  }
 }
 
 async function readIfThere(store: BlobStore, name: string, options: CallOptions): Promise<Buffer | undefined> {

@@ -14,7 +14,7 @@ const GiB = 1024 * MiB;
 
 interface NumberRow {
   readonly env: string;
-  readonly unit: 'bytes' | 'seconds' | 'count' | 'level';
+  readonly unit: 'bytes' | 'seconds' | 'days' | 'count' | 'level';
   readonly fallback: number;
   readonly min: number;
   readonly max: number;
@@ -152,6 +152,14 @@ export const numberSettings = {
     max: 50_000_000,
     about: 'chunk locations of unpublished receipts to look through; 96 bytes of memory each',
   },
+  snapshotAgeDaysMax: {
+    env: 'FIRN_SNAPSHOT_AGE_DAYS_MAX',
+    unit: 'days',
+    fallback: 0,
+    min: 0,
+    max: 3_650,
+    about: 'without a new snapshot of a source, after which `checkSnapshots` warns; 0 for never',
+  },
 } as const satisfies Record<string, NumberRow>;
 
 export type NumberSettings = { readonly [K in keyof typeof numberSettings]: number };
@@ -171,6 +179,8 @@ export interface Settings extends NumberSettings {
   readonly cacheFolder: string | undefined;
   /** FIRN_REPAIR_SCHEDULE: when the chunk index is checked, and repaired where it drifted. */
   readonly repairSchedule: string;
+  /** FIRN_SNAPSHOT_CHECK_SCHEDULE: when the age of the latest snapshots is looked at. */
+  readonly snapshotCheckSchedule: string;
   /** FIRN_PASSPHRASE. */
   readonly passphrase: string | undefined;
 }
@@ -212,6 +222,17 @@ function readWord<T extends string>(name: string, words: readonly T[], fallback:
   return found;
 }
 
+/**
+ * A reference to Key Vault that Azure could not resolve arrives as its own text. It must never become the passphrase of a
+ * repository, so it counts as absent.
+ */
+function readPassphrase(environment: Environment, warnings: string[]): string | undefined {
+  const passphrase = settingText(environment, 'FIRN_PASSPHRASE');
+  if (!passphrase?.startsWith('@Microsoft.KeyVault(')) return passphrase;
+  warnings.push('FIRN_PASSPHRASE is a reference to Key Vault that was not resolved; it is not used.');
+  return undefined;
+}
+
 /** Container names have 3 to 63 letters, digits and single dashes; the longest suffix is «-batches-poison». */
 const repositoryPattern = /^(?=.{1,48}$)[a-z0-9]+(-[a-z0-9]+)*$/;
 
@@ -236,7 +257,8 @@ export function readSettings(environment: Environment): SettingsReading {
     publishSchedule: settingText(environment, 'FIRN_PUBLISH_SCHEDULE') ?? '30 * * * * *',
     cacheFolder: settingText(environment, 'FIRN_CACHE_FOLDER'),
     repairSchedule: settingText(environment, 'FIRN_REPAIR_SCHEDULE') ?? '0 0 3 * * 0',
-    passphrase: settingText(environment, 'FIRN_PASSPHRASE'),
+    snapshotCheckSchedule: settingText(environment, 'FIRN_SNAPSHOT_CHECK_SCHEDULE') ?? '0 0 6 * * *',
+    passphrase: readPassphrase(environment, warnings),
   };
   return { settings, warnings };
 }
@@ -248,7 +270,8 @@ export type StorageConnection =
 
 /**
  * FIRN_STORAGE as a connection string (or `UseDevelopmentStorage=true`), or FIRN_STORAGE__blobServiceUri and
- * FIRN_STORAGE__queueServiceUri for the identity-based form that Azure Functions uses for its connections.
+ * FIRN_STORAGE__queueServiceUri for the identity-based form that Azure Functions uses for its connections. (The host
+ * reads FIRN_STORAGE__credential, too.)
  */
 export function readStorageConnection(environment: Environment): StorageConnection {
   const connectionString = settingText(environment, 'FIRN_STORAGE');

@@ -68,6 +68,7 @@ describe('the settings of docs/operations.md', () => {
       FIRN_SEAL_SCHEDULE: settings.sealSchedule,
       FIRN_PUBLISH_SCHEDULE: settings.publishSchedule,
       FIRN_REPAIR_SCHEDULE: settings.repairSchedule,
+      FIRN_SNAPSHOT_CHECK_SCHEDULE: settings.snapshotCheckSchedule,
     };
     for (const [name, value] of Object.entries(defaults)) expect(rows.get(name)?.[1], name).toBe(`\`${value}\``);
   });

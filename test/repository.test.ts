@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { createRepository, openRepository } from '../src/repository.ts';
+import { createRepository, openOrCreateRepository, openRepository } from '../src/repository.ts';
 import { parseConfig } from '../src/sealing/config.ts';
 import { wrapMasterKey } from '../src/sealing/master-key.ts';
 import { readSettings } from '../src/settings.ts';
@@ -32,6 +32,27 @@ describe('createRepository', () => {
     await expect(createTestRepository({ containers, encrypted: false })).rejects.toMatchObject({
       code: 'FIRN_REPOSITORY_EXISTS',
     });
+  });
+
+  test('refuses to make new keys where a config was lost: they would open nothing of what is there', async () => {
+    for (const left of ['snapshots/20260101T000000000Z-0123456789abcdef', 'chunks/00']) {
+      const containers = createMemoryAccount();
+      const data = containers.container('firn-data');
+      await data.createContainer();
+      await data.create(left, Buffer.from('x'));
+      await expect(createTestRepository({ containers })).rejects.toMatchObject({
+        code: 'FIRN_CONFIG_DAMAGED',
+        message: expect.stringContaining(left),
+      });
+    }
+  });
+
+  test('of two that open or create at the same moment both have the same repository, and one made it', async () => {
+    const containers = createMemoryAccount();
+    const settings = withPassphrase('x');
+    const both = await Promise.all([1, 2].map(() => openOrCreateRepository(containers, settings)));
+    expect(both.map(({ created }) => created).sort()).toEqual([false, true]);
+    expect(both[0]?.repository.config.id).toBe(both[1]?.repository.config.id);
   });
 
   test('of two at the same moment one succeeds, and what it made can be opened', async () => {

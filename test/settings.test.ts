@@ -36,6 +36,14 @@ describe('readSettings', () => {
     );
   });
 
+  test('a reference to Key Vault that was not resolved never becomes the passphrase', () => {
+    const { settings, warnings } = readSettings({
+      FIRN_PASSPHRASE: '@Microsoft.KeyVault(SecretUri=https://v/secrets/s)',
+    });
+    expect(settings.passphrase).toBeUndefined();
+    expect(warnings).toEqual([expect.stringContaining('FIRN_PASSPHRASE')]);
+  });
+
   test.each(['many', '1.5', '1e999', '0x10', '12 MB', 'NaN', '99999999999999999999'])(
     'a value that cannot be read (%s) is an error that names the setting',
     (value) => {

@@ -1,8 +1,17 @@
 /** What the functions of one process share: its settings, its connection and its repository, opened once. */
 import { app, type InvocationContext } from '@azure/functions';
 import type { BatchParts } from '../../src/archive/batches.ts';
+import type { FirnError } from '../../src/errors.ts';
 import { connectFromEnvironment } from '../../src/open-from-environment.ts';
-import { type Containers, type Inbox, openInbox, openRepository, type Repository } from '../../src/repository.ts';
+import {
+  type Containers,
+  type Inbox,
+  openInbox,
+  openOrCreateRepository,
+  openRepository,
+  type PreparedRepository,
+  type Repository,
+} from '../../src/repository.ts';
 import { readSettings, repositoryNames } from '../../src/settings.ts';
 
 const { settings, warnings } = readSettings(process.env);
@@ -50,3 +59,14 @@ app.hook.appTerminate(async () => {
   await inbox?.[Symbol.asyncDispose]();
   await (await repository?.catch(() => undefined))?.[Symbol.asyncDispose]();
 });
+
+/** Opens the repository, or creates it where there is none. */
+export async function prepareRepository(context: InvocationContext): Promise<PreparedRepository> {
+  warn(context);
+  return await openOrCreateRepository(containersOf(), settings);
+}
+
+/** Alerts look for the code (`infra/modules/alerts.bicep`). */
+export function logFailure(context: InvocationContext, { code, message, advice }: FirnError): void {
+  context.error(`${code}: ${message} ${advice}`);
+}

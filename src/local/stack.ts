@@ -10,9 +10,9 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { FirnError, isFirnError } from '../errors.ts';
+import { FirnError, problemOf } from '../errors.ts';
 import { connectFromEnvironment } from '../open-from-environment.ts';
-import { createRepository, openRepository } from '../repository.ts';
+import { openOrCreateRepository } from '../repository.ts';
 import { type Environment, repositoryNames } from '../settings.ts';
 import { sweepTemporary, writeText } from '../storage/local-files.ts';
 import { type Azurite, startAzurite } from './azurite.ts';
@@ -29,6 +29,8 @@ export interface StackOptions {
   readonly blobPort?: number | undefined;
   readonly queuePort?: number | undefined;
   readonly httpPort?: number | undefined;
+  /** A folder that `buildPackage` filled: what is deployed is hosted, instead of the sources. */
+  readonly packageFolder?: string | undefined;
   /** What the host and the functions say, line by line. */
   readonly onLog?: ((line: string) => void) | undefined;
   /** Gives up starting, between its steps. */
@@ -120,16 +122,34 @@ export async function startStack(options: StackOptions): Promise<Stack> {
 /** Hosts Firn's functions in a process of its own, on a storage that is running and prepared. */
 export async function hostFunctions(
   environment: Readonly<Record<string, string>>,
-  { httpPort, onLog }: Pick<StackOptions, 'httpPort' | 'onLog'> = {},
+  { httpPort, onLog, packageFolder }: Pick<StackOptions, 'httpPort' | 'onLog' | 'packageFolder'> = {},
 ): Promise<FunctionsHostProcess> {
+  const app =
+    packageFolder === undefined
+      ? { appRoot, entry: path.join(appRoot, 'functions', 'index.ts') }
+      : { appRoot: packageFolder, entry: await packageEntry(packageFolder) };
   return await spawnFunctionsHost({
-    appRoot,
-    entry: path.join(appRoot, 'functions', 'index.ts'),
+    ...app,
     httpPort,
     settings: { ...environment, AzureWebJobsStorage: environment.FIRN_STORAGE ?? '' },
     onLog,
     environment: Object.fromEntries(Object.entries(process.env).filter(([name]) => !appSettingPattern.test(name))),
   });
+}
+
+/** As the worker in Azure does: `main` of its `package.json`. */
+async function packageEntry(folder: string): Promise<string> {
+  const file = path.join(folder, 'package.json');
+  let manifest: unknown;
+  try {
+    manifest = JSON.parse(await readFile(file, 'utf8'));
+  } catch (error) {
+    const problem = `there is no package in ${folder} (${problemOf(error)}); \`npm run package\` builds it`;
+    throw new FirnError('FIRN_LOCAL_STACK_FAILED', { problem }, { cause: error });
+  }
+  const { main } = manifest as { readonly main?: unknown };
+  if (typeof main === 'string') return path.join(folder, main);
+  throw new FirnError('FIRN_LOCAL_STACK_FAILED', { problem: `${file} names no main` });
 }
 
 async function stopHost(host: FunctionsHostProcess): Promise<void> {
@@ -143,14 +163,7 @@ async function prepareRepository(environment: Environment): Promise<boolean> {
   const { containers, settings } = connectFromEnvironment(environment);
   const { batchQueue, poisonQueue } = repositoryNames(settings.repository);
   for (const queue of [batchQueue, poisonQueue]) await containers.queue(queue).createIfNotExists();
-  try {
-    await openRepository(containers, settings);
-    return false;
-  } catch (error) {
-    if (!isFirnError(error, 'FIRN_REPOSITORY_MISSING')) throw error;
-    await createRepository(containers, settings, { encrypted: true });
-    return true;
-  }
+  return (await openOrCreateRepository(containers, settings)).created;
 }
 
 /** The passphrase in the file, which is made with a new one where there is none. */

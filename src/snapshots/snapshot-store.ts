@@ -13,6 +13,7 @@ import { encodeSnapshot, idInName, parseSnapshot, SNAPSHOT_PREFIX, type Snapshot
 
 const READS_IN_FLIGHT = 16;
 const HEAD_FORMAT = 1;
+const HEAD_PREFIX = 'heads/';
 const CANDIDATES_NAMED_MAX = 8;
 const SOURCES_KNOWN_MAX = 10_000;
 
@@ -119,6 +120,13 @@ export class SnapshotStore {
     return written === undefined ? await this.readHead(source, options) : { snapshot: tip, etag: written.etag };
   }
 
+  /** The sources that have a head. */
+  async *sources(options?: CallOptions): AsyncGenerator<string> {
+    for await (const { name } of this.#state.store.list({ ...options, prefix: HEAD_PREFIX })) {
+      yield name.slice(HEAD_PREFIX.length);
+    }
+  }
+
   /** Moves the head of the snapshot's source to it. @returns false when the head is no longer `from`. */
   async moveHead(from: Head | undefined, to: Snapshot, options?: CallOptions): Promise<boolean> {
     const blob = headName(to.source);
@@ -179,7 +187,7 @@ export class SnapshotStore {
 }
 
 function headName(source: string): string {
-  return `heads/${source}`;
+  return `${HEAD_PREFIX}${source}`;
 }
 
 function encodeHead(snapshot: Snapshot): Buffer {

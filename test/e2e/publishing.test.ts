@@ -96,7 +96,7 @@ describe('through the hosted functions on Azurite', () => {
     await hosted.recorded('blocked', 40);
     await hosted.publish('blocked');
     await until('the orchestration failed', () =>
-      hosted.logs.slice(before).find((line) => line.includes('publishSnapshot') && /fail/i.test(line)),
+      hosted.logs.slice(before).find((line) => line.includes('publishSnapshot: FIRN_PUBLISH_FAILED')),
     );
     expect((await snapshotsOf('blocked')).length).toBe(1);
     expect((await Array.fromAsync(listReceipts(hosted.repository.state.store, 'blocked'))).length).toBe(1);
