@@ -1,21 +1,62 @@
 /**
- * Bundles what is deployed: one file for all functions, because cold start is part of performance.
- * `@azure/functions-core` is answered by the Functions worker at run time.
+ * Builds exactly what is deployed, into `dist/package` (`npm run build`, `npm run package`): all functions in one file,
+ * because cold start is part of performance; `host.json`; and a `package.json` that names the file. There is nothing to
+ * install: every dependency is in the bundle but `@azure/functions-core`, which the Functions worker answers at run time.
+ *
+ * Identifiers keep their names, so that stack traces in the logs can be read.
  */
-import { rm } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
-await rm('dist', { recursive: true, force: true });
+const root = fileURLToPath(new URL('./', import.meta.url));
+const ENTRY = 'index.cjs';
 
-await build({
-  entryPoints: ['functions/index.ts'],
-  outfile: 'dist/functions/index.cjs',
-  bundle: true,
-  format: 'cjs',
-  platform: 'node',
-  target: 'node22',
-  minify: true,
-  sourcemap: true,
-  logLevel: 'info',
-  external: ['@azure/functions-core'],
-});
+export interface PackageSize {
+  readonly files: number;
+  readonly bytes: number;
+  /** Each file compressed alone; the zip that is uploaded has about this size. */
+  readonly compressedBytes: number;
+}
+
+/** @param folder is emptied first. */
+export async function buildPackage(folder: string): Promise<PackageSize> {
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
+  await build({
+    absWorkingDir: root,
+    entryPoints: ['functions/index.ts'],
+    outfile: path.join(folder, ENTRY),
+    bundle: true,
+    format: 'cjs',
+    platform: 'node',
+    target: 'node22',
+    minifySyntax: true,
+    minifyWhitespace: true,
+    logLevel: 'warning',
+    external: ['@azure/functions-core'],
+  });
+  await copyFile(path.join(root, 'host.json'), path.join(folder, 'host.json'));
+  const { name, version, license, engines } = JSON.parse(await readFile(path.join(root, 'package.json'), 'utf8'));
+  const manifest = { name, version, license, private: true, main: ENTRY, engines };
+  await writeFile(path.join(folder, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+  return await sizeOf(folder);
+}
+
+async function sizeOf(folder: string): Promise<PackageSize> {
+  const names = await readdir(folder);
+  const contents = await Promise.all(names.map((name) => readFile(path.join(folder, name))));
+  return {
+    files: contents.length,
+    bytes: contents.reduce((sum, { length }) => sum + length, 0),
+    compressedBytes: contents.reduce((sum, content) => sum + gzipSync(content).length, 0),
+  };
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const { files, bytes, compressedBytes } = await buildPackage(path.join(root, 'dist', 'package'));
+  const megabytes = (size: number) => `${(size / 1024 ** 2).toFixed(2)} MiB`;
+  process.stdout.write(`dist/package: ${files} files, ${megabytes(bytes)}, ${megabytes(compressedBytes)} compressed\n`);
+}

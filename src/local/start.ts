@@ -1,5 +1,5 @@
 /**
- * `npm start`: the local stack, staying up. Its data lies in one folder (`.firn/` below the project, or FIRN_LOCAL_FOLDER)
+ * `npm start`: the local stack, staying up; with `-- --package`, on what `npm run package` built. Its data lies in one folder (`.firn/` below the project, or FIRN_LOCAL_FOLDER)
  * and survives restarts; what was under way when it stopped goes on when it is started again.
  *
  * Ctrl-C lets running functions end and stops everything; a second one does not wait for them. Exit codes: 0 stopped as
@@ -16,7 +16,7 @@ import { welcome } from './welcome.ts';
 
 async function main(): Promise<number> {
   const signals = listenForStop(new FirnError('FIRN_CANCELLED'));
-  const options = readStartOptions(process.env, appRoot);
+  const options = readStartOptions(process.env, appRoot, process.argv.slice(2));
   const { settings, warnings } = readSettings(process.env);
   for (const warning of warnings) complain(`warning: ${warning}`);
 
