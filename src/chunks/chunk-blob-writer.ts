@@ -284,12 +284,20 @@ export class ChunkBlobWriter {
     return storedBytes;
   }
 
-  /** Whatever Firn has under that name stands for the same content: a pointer into another tar, or a large chunk. */
+  /**
+   * Whatever Firn has under that name stands for the same content: a pointer into another tar that is there, or a large
+   * chunk. A pointer into nothing would leave the chunk without any, as soon as the index is rebuilt from the pointers.
+   */
   async #storeThin(location: ChunkLocation, signal: AbortSignal): Promise<void> {
     const name = chunkBlobName(location.hash);
     const options = { metadata: thinMetadata(location), tier: THIN_TIER, signal };
     const existing = await this.#create(name, () => this.#data.create(name, Buffer.alloc(0), options), signal);
-    if (existing && existing.is !== 'thin' && existing.is !== 'large') throw notOurs(name, existing);
+    if (existing === undefined || existing.is === 'large') return;
+    if (existing.is !== 'thin') throw notOurs(name, existing);
+    const { blob } = existing.location;
+    if (blob === location.blob || (await this.#find(chunkBlobName(blob), signal))?.is === 'tar') return;
+    const problem = `the tar chunk ${blob} that it points into is missing or damaged`;
+    throw new FirnError('FIRN_BLOB_DAMAGED', { blob: name, problem });
   }
 }
 

@@ -1,15 +1,20 @@
 import { describe, expect, test } from 'vitest';
 import { type ChunkLocation, LocationTable } from '../../src/chunks/location.ts';
 import type { FirnError } from '../../src/errors.ts';
+import { findRepairMarker } from '../../src/index/marker.ts';
+import { repairIndex } from '../../src/index/repair.ts';
 import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
+import { hashOf } from '../kit/arbitraries.ts';
 import { damage } from '../kit/damage.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
-import { flushed, keys, locationsIn, missingFrom, open } from './index-kit.ts';
+import { flushed, keys, locationsIn, missingFrom, open, shardNames } from './index-kit.ts';
+import { chunksOf, putPacked, putTar } from './repairing.ts';
 
 const name = 'chunk-index/ab';
-const mine = locationsIn('ab', 5);
-const others = locationsIn('cd', 5);
+const tar = hashOf('tar');
+const mine = chunksOf(tar, 'ab', 5);
+const others = chunksOf(tar, 'cd', 5);
 
 async function overwrite(store: BlobStore, body: Buffer): Promise<void> {
   const { properties } = await store.read(name);
@@ -80,6 +85,27 @@ describe.each(cases)('a shard $what', ({ code, break_ }) => {
     expect(index.recordedCount).toBe(2);
     expect((await store.read(name)).body).toEqual(before);
     expect(await missingFrom(open(store), locationsIn('cd', 2, 'new'))).toEqual([]);
+  });
+
+  test('is put right by a repair, unless it is of a newer version: then it is left as it is, and the marker stays', async () => {
+    const store = await broken();
+    const before = (await store.read(name)).body;
+    const data = new SealedBlobs(createMemoryBlobStore(), keys);
+    await putTar(data.store, tar);
+    await putPacked(data, tar, [...mine, ...others]);
+    const repair = async () => await repairIndex({ data, state: new SealedBlobs(store, keys) }, { owner: 'test' });
+    if (code === 'FIRN_REPOSITORY_NEWER') {
+      await expect(repair()).rejects.toMatchObject({ code });
+      expect((await store.read(name)).body).toEqual(before);
+      expect(await findRepairMarker(store)).toBeDefined();
+      // Whoever does not want the newer Firn's shard takes it away.
+      await store.delete(name);
+    }
+    expect(await repair()).toMatchObject({ entries: 10, shardsWritten: 1, shardsRemoved: 0, finished: true });
+    expect(await missingFrom(open(store), [...mine, ...others])).toEqual([]);
+    expect(await Array.fromAsync(open(store).locations())).toHaveLength(10);
+    expect(await shardNames(store)).toEqual(['ab', 'cd']);
+    expect(await findRepairMarker(store)).toBeUndefined();
   });
 });
 

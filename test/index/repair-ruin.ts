@@ -10,7 +10,7 @@ import type { BlobStore } from '../../src/storage/blob-store.ts';
 import { hashOf } from '../kit/arbitraries.ts';
 import { damage } from '../kit/damage.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
-import { hooked, type Interruption, interrupted, shardNames } from './index-kit.ts';
+import { hooked, type Interruption, interrupted, locationsIn, shardNames } from './index-kit.ts';
 import {
   layoutOf,
   namesOf,
@@ -45,7 +45,7 @@ export interface Ruin {
 }
 
 function hashesIn(prefix: string, count: number, name = ''): Hash[] {
-  return Array.from({ length: count }, (_, n) => prefix + hashOf(`${prefix} ${name} ${n}`).slice(prefix.length));
+  return locationsIn(prefix, count, `${prefix} ${name}`).map(({ hash }) => hash);
 }
 
 export async function makeRuin(): Promise<Ruin> {

@@ -9,15 +9,18 @@ import {
   thinMetadata,
 } from '../../src/chunks/chunk-blobs.ts';
 import { type ChunkLocation, LocationTable } from '../../src/chunks/location.ts';
+import { ChunkIndex } from '../../src/index/chunk-index.ts';
+import { type RepairOptions, type RepairReport, repairIndex } from '../../src/index/repair.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import type { Repository } from '../../src/repository.ts';
 import type { Hash } from '../../src/sealing/keys.ts';
-import type { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
+import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
 import type { Snapshot } from '../../src/snapshots/snapshot.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
 import { locationOf } from '../kit/arbitraries.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
 import { archiveAll, upload } from '../kit/repository.ts';
+import { keys, locationsIn } from './index-kit.ts';
 
 export async function publishFiles(
   repository: Repository,
@@ -57,6 +60,25 @@ export async function putTar(data: BlobStore, tar: Hash): Promise<void> {
 /** A place in that tar chunk. */
 export function placeIn(tar: Hash, hash: Hash): ChunkLocation {
   return { ...locationOf(hash), blob: tar };
+}
+
+/** Chunks of that tar chunk, whose hashes begin with these digits. */
+export function chunksOf(tar: Hash, prefix: string, count: number, name = ''): ChunkLocation[] {
+  return locationsIn(prefix, count, `${prefix} ${name}`).map(({ hash }) => placeIn(tar, hash));
+}
+
+/** Two containers with nothing in them, and what is done with them. */
+export function createStorage() {
+  const data = new SealedBlobs(createMemoryBlobStore(), keys);
+  const state = new SealedBlobs(createMemoryBlobStore(), keys);
+  return {
+    data,
+    state,
+    repair: async (options: Partial<RepairOptions> = {}): Promise<RepairReport> =>
+      await repairIndex({ data, state }, { owner: 'test', ...options }),
+    /** A session of a process that knows nothing. */
+    fresh: () => new ChunkIndex(new SealedBlobs(state.store, keys), { cacheBytesMax: 1024 * 1024 }),
+  };
 }
 
 /** All pointers of a tar chunk in one blob. */

@@ -1,0 +1,182 @@
+/** What repair makes of roots that split, of shards at several levels, and of those that nobody can read. */
+import { describe, expect, test } from 'vitest';
+import { type ChunkLocation, LocationTable } from '../../src/chunks/location.ts';
+import { findRepairMarker } from '../../src/index/marker.ts';
+import { repairIndex } from '../../src/index/repair.ts';
+import { findDrift } from '../../src/index/repair-check.ts';
+import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
+import { hashOf } from '../kit/arbitraries.ts';
+import { damage } from '../kit/damage.ts';
+import { hooked, keys, missingFrom, shardNames } from './index-kit.ts';
+import { chunksOf, createStorage, layoutOf, putPacked, putShard, putTar } from './repairing.ts';
+
+const tar = hashOf('tar');
+const chunksIn = (prefix: string, count: number, name = '') => chunksOf(tar, prefix, count, name);
+
+/** Storage whose tar chunk holds these. */
+async function storageOf(locations: readonly ChunkLocation[]) {
+  const storage = createStorage();
+  await putTar(storage.data.store, tar);
+  await putPacked(storage.data, tar, locations);
+  return storage;
+}
+
+function byHash(locations: readonly ChunkLocation[]): ChunkLocation[] {
+  return [...locations].sort((a, b) => (a.hash < b.hash ? -1 : 1));
+}
+
+describe('repair of a root with more entries than a shard takes', () => {
+  const crowd = [...chunksIn('ab', 30), ...chunksIn('ab3', 40), ...chunksIn('ab3c', 1_100)];
+  const hashes = crowd.map(({ hash }) => hash);
+  const layout = layoutOf(hashes);
+  const crowdIn = (prefix: string) => crowd.filter(({ hash }) => hash.startsWith(prefix));
+
+  test('cuts it recursively and unevenly, and a fresh process finds everything in exactly these shards', async () => {
+    // The case is what it says: three levels, of which only one branch goes down to the last.
+    expect([...new Set(layout.map((prefix) => prefix.length))].sort()).toEqual([3, 4, 5]);
+    expect(layout.filter((prefix) => prefix.length === 5)).toHaveLength(16);
+    const { state, repair, fresh } = await storageOf(crowd);
+    expect(await repair()).toMatchObject({
+      entries: crowd.length,
+      shardsWritten: layout.length,
+      shardsRemoved: 0,
+      finished: true,
+    });
+    expect(await shardNames(state.store)).toEqual(layout);
+    expect(await missingFrom(fresh(), crowd)).toEqual([]);
+    expect(await Array.fromAsync(fresh().locations())).toEqual(byHash(crowd));
+    expect(await repair()).toMatchObject({ shardsWritten: 0, shardsRemoved: 0 });
+  });
+
+  test('brings stale shards at every level together: the right ones stay as they are, all others go', async () => {
+    const { state, repair, fresh } = await storageOf(crowd);
+    const ghosts = (prefix: string) => chunksIn(prefix, 3, 'ghost').map((at) => ({ ...at, blob: hashOf('no tar') }));
+    const kept = layout.find((prefix) => prefix.length === 3 && crowdIn(prefix).length > 0) ?? '';
+    const stale: Record<string, ChunkLocation[]> = {
+      ab: [...crowd.slice(0, 500), ...ghosts('ab')],
+      ab3: [...crowdIn('ab3').slice(0, 600), ...ghosts('ab3')],
+      ab3c: crowdIn('ab3c').slice(300),
+      ab3c0: [...crowdIn('ab3c0').slice(1), ...ghosts('ab3c0')],
+      ab3c1: crowdIn('ab3c1'),
+      ab3c2f: crowdIn('ab3c2f'),
+      [kept]: crowdIn(kept),
+    };
+    for (const [prefix, locations] of Object.entries(stale)) await putShard(state, prefix, locations);
+    await damage(state.store, 'chunk-index/ab3c1');
+    const before = (await state.store.properties(`chunk-index/${kept}`)).etag;
+    expect(await repair()).toMatchObject({
+      entries: crowd.length,
+      // All but the one that was right; ab, ab3, ab3c and ab3c2f are no shards any more.
+      shardsWritten: layout.length - 1,
+      shardsRemoved: 4,
+    });
+    expect(await shardNames(state.store)).toEqual(layout);
+    expect((await state.store.properties(`chunk-index/${kept}`)).etag).toBe(before);
+    expect(await missingFrom(fresh(), crowd)).toEqual([]);
+    expect(await Array.fromAsync(fresh().locations())).toEqual(byHash(crowd));
+  });
+
+  test('brings together what was split and has become small', async () => {
+    const few = chunksIn('ab', 20);
+    const { state, repair, fresh } = await storageOf(few);
+    for (const [prefix, locations] of Map.groupBy(few, ({ hash }) => hash.slice(0, 3))) {
+      await putShard(state, prefix, locations);
+    }
+    const children = await shardNames(state.store);
+    expect(children.length).toBeGreaterThan(8);
+    expect(await repair()).toMatchObject({ entries: 20, shardsWritten: 1, shardsRemoved: children.length });
+    expect(await shardNames(state.store)).toEqual(['ab']);
+    expect(await missingFrom(fresh(), few)).toEqual([]);
+  });
+
+  test('splits at 1,025 entries, not at 1,024', async () => {
+    const { state, repair } = await storageOf(crowdIn('ab3c').slice(0, 1_024));
+    await repair();
+    expect(await shardNames(state.store)).toEqual(['ab']);
+    const more = await storageOf(crowdIn('ab3c').slice(0, 1_025));
+    await more.repair();
+    expect(await shardNames(more.state.store)).toHaveLength(16);
+  });
+});
+
+describe('where two levels overlap', () => {
+  test('a chunk that no pointer tells of has the place that lookups found, is counted once, and a false one goes', async () => {
+    const [proved, forgotten, false_] = chunksIn('ab', 3);
+    const { data, state, repair, fresh } = await storageOf([proved!]);
+    const second = hashOf('second tar');
+    await putTar(data.store, second);
+    const other = { ...forgotten!, blob: second };
+    const gone = { ...false_!, blob: hashOf('no tar') };
+    await putShard(state, 'ab', [{ ...proved!, blob: second }, forgotten!, gone]);
+    await putShard(state, forgotten!.hash.slice(0, 3), [other]);
+    await putShard(state, false_!.hash.slice(0, 4), [false_!]);
+    expect((await fresh().lookup([forgotten!.hash])).get(forgotten!.hash)?.location).toEqual(forgotten);
+    expect(await repair()).toMatchObject({ entries: 3, quarantinedCount: 0 });
+    expect(await shardNames(state.store)).toEqual(['ab']);
+    expect(await Array.fromAsync(fresh().locations())).toEqual(byHash([proved!, forgotten!, false_!]));
+  });
+
+  test('entries under a shard of another prefix are not taken from there', async () => {
+    const [one, two] = [...chunksIn('ab', 1), ...chunksIn('cd', 1)];
+    const { data, state, repair, fresh } = await storageOf([one!]);
+    await data.store.delete(`thin/${tar}`);
+    // True, and told of by nothing but a shard that no lookup of them reads.
+    await putShard(state, 'ab', [one!, two!]);
+    await putShard(state, '77', [two!]);
+    expect(await repair()).toMatchObject({ entries: 1, shardsWritten: 1, shardsRemoved: 1 });
+    expect(await Array.fromAsync(fresh().locations())).toEqual([one]);
+    expect(await shardNames(state.store)).toEqual(['ab']);
+  });
+});
+
+test('a shard in the Archive tier refuses lookups with its code, is drift, and is removed and written anew', async () => {
+  const chunks = chunksIn('ab', 5);
+  const { data, state, repair, fresh } = await storageOf(chunks);
+  await repair();
+  const name = 'chunk-index/ab';
+  const { body, properties } = await state.store.read(name);
+  await state.store.replace(name, body, { ifMatch: properties.etag, tier: 'Archive' });
+  await expect(fresh().lookup([chunks[0]!.hash])).rejects.toMatchObject({
+    code: 'FIRN_BLOB_OFFLINE',
+    advice: expect.stringContaining('firn repair-index'),
+  });
+  expect(await findDrift({ data, state }, ['aa', 'ab'])).toMatchObject([{ root: 'ab' }]);
+  // The service does not let such a blob be written over.
+  const strict = hooked(state.store, {
+    before: (call) => {
+      if (call === 'replace') throw new Error('it was written over');
+    },
+  });
+  const report = await repairIndex({ data, state: new SealedBlobs(strict, keys) }, { owner: 'test', roots: ['ab'] });
+  expect(report).toMatchObject({ entries: 5, shardsWritten: 1, shardsRemoved: 1, finished: true });
+  expect(await missingFrom(fresh(), chunks)).toEqual([]);
+  expect(await findRepairMarker(state.store)).toBeUndefined();
+});
+
+test('a root that others change without an end stops it with its code; the marker stays, and the next repair ends', async () => {
+  const chunks = chunksIn('ab', 3);
+  const { data, state, repair, fresh } = await storageOf(chunks);
+  let changes = 0;
+  const busy = hooked(state.store, {
+    before: async (call, name) => {
+      if (call !== 'replace' || name !== 'chunk-index/ab') return;
+      changes += 1;
+      const { etag } = await state.store.properties(name);
+      await state.replace('shard', name, LocationTable.of(chunksIn('ab', 1, `ghost ${changes}`)).bytes, {
+        ifMatch: etag,
+      });
+    },
+  });
+  await putShard(
+    state,
+    'ab',
+    chunksIn('ab', 1, 'ghost').map((at) => ({ ...at, blob: hashOf('no tar') })),
+  );
+  await expect(
+    repairIndex({ data, state: new SealedBlobs(busy, keys) }, { owner: 'test', roots: ['ab'] }),
+  ).rejects.toMatchObject({ code: 'FIRN_INDEX_CONTENDED', retryable: true, details: { shard: 'ab', tries: 100 } });
+  expect(changes).toBe(100);
+  expect(await findRepairMarker(state.store)).toMatchObject({ roots: ['ab'] });
+  expect(await repair()).toMatchObject({ finished: true });
+  expect(await missingFrom(fresh(), chunks)).toEqual([]);
+});
