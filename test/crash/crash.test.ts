@@ -11,8 +11,8 @@ import { removeFolder } from '../kit/local-tree.ts';
 import { type Death, deathsOf, Life } from '../kit/mortal.ts';
 import { checkWorld } from './checks.ts';
 import { isComplete } from './complete.ts';
-import { createScenario, type Scenario, type Step, variants } from './scenario.ts';
-import { copyOf, quiet, runTimers, startProcess, type World } from './world.ts';
+import { createScenario, createWorldFor, type Scenario, type Step, variants } from './scenario.ts';
+import { copyOf, type MemoryWorld, quiet, runTimers, startProcess } from './world.ts';
 
 const STRIDE = isComplete ? 1 : 11;
 
@@ -20,16 +20,17 @@ describe.each(variants)('a process that dies ($name)', (variant) => {
   let folder: string;
   let scenario: Scenario;
   /** The world before each step, and after the last. */
-  const worlds: World[] = [];
+  const worlds: MemoryWorld[] = [];
   let points = 0;
 
   beforeAll(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'firn-crash-'));
-    scenario = await createScenario(variant, folder);
-    worlds.push(copyOf(scenario.world));
+    const world = createWorldFor(variant, folder);
+    scenario = await createScenario(variant, world);
+    worlds.push(copyOf(world));
     for (const step of scenario.steps) {
-      await step.run(startProcess(scenario.world));
-      worlds.push(copyOf(scenario.world));
+      await step.run(startProcess(world));
+      worlds.push(copyOf(world));
     }
   });
 

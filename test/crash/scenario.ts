@@ -17,6 +17,7 @@ import { cheapScrypt } from '../kit/repository.ts';
 import type { Expected } from './checks.ts';
 import {
   createWorld,
+  type MemoryWorld,
   type Process,
   publishAll,
   SHARD_ENTRIES_MAX,
@@ -33,7 +34,6 @@ export interface Step {
 }
 
 export interface Scenario {
-  readonly world: World;
   readonly steps: readonly Step[];
   readonly versions: ReadonlyMap<string, ReadonlySet<string>>;
 }
@@ -84,10 +84,20 @@ async function archiveAndPublishInbox({ repository: open }: Process, source: str
   await publishAll(repository, source);
 }
 
-/** @param folder that is empty; what is archived and restored here lies in it. */
-export async function createScenario(variant: Variant, folder: string): Promise<Scenario> {
-  const world = createWorld(folder, variant.environment, variant.encrypted ? [OLD] : ['']);
-  const { settings } = readSettings({ ...variant.environment, ...(variant.encrypted && { FIRN_PASSPHRASE: OLD }) });
+/** A world in memory for the variant. @param folder that is empty; what is archived and restored here lies in it. */
+export function createWorldFor(variant: Variant, folder: string): MemoryWorld {
+  return createWorld(folder, variant.environment, passphrasesOf(variant));
+}
+
+/** What its users know at first. */
+export function passphrasesOf({ encrypted }: Variant): string[] {
+  return encrypted ? [OLD] : [''];
+}
+
+/** Creates the repository in the world, which has none yet. */
+export async function createScenario(variant: Variant, world: World): Promise<Scenario> {
+  const { folder } = world;
+  const { settings } = readSettings({ ...world.environment, ...(variant.encrypted && { FIRN_PASSPHRASE: OLD }) });
   const repository = await createRepository(world.account, settings, {
     encrypted: variant.encrypted,
     thinChunks: variant.thinChunks,
@@ -198,5 +208,5 @@ export async function createScenario(variant: Variant, folder: string): Promise<
     },
   ];
   await makeTree(folder, { scanned: { type: 'folder', entries: local } });
-  return { world, steps, versions };
+  return { steps, versions };
 }

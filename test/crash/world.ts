@@ -11,7 +11,8 @@ import { journalSources } from '../../src/journal/journal.ts';
 import { sourcesDue } from '../../src/publish/due.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import { type Containers, openRepository, type Repository } from '../../src/repository.ts';
-import { type Environment, readSettings } from '../../src/settings.ts';
+import { type Environment, readSettings, repositoryNames } from '../../src/settings.ts';
+import type { BlobStore } from '../../src/storage/blob-store.ts';
 import { createMemoryAccount, type MemoryAccount } from '../kit/memory-blob-store.ts';
 import { type Life, mortalContainers } from '../kit/mortal.ts';
 
@@ -23,8 +24,9 @@ const LATER_MS = 20 * 60 * 1000;
 /** Longer than parts of an attempt are kept that never got its receipt. */
 const MUCH_LATER_MS = 30 * 24 * 60 * 60 * 1000;
 
+/** Of a repository in any account; the clock is the one that repositories are opened with. */
 export interface World {
-  readonly account: MemoryAccount;
+  readonly account: Containers;
   readonly clock: { ms: number };
   readonly environment: Environment;
   /** Names of uploads whose event was acknowledged: it never comes again. */
@@ -35,13 +37,17 @@ export interface World {
   readonly folder: string;
 }
 
-export function createWorld(folder: string, environment: Environment, passphrases: string[]): World {
+export interface MemoryWorld extends World {
+  readonly account: MemoryAccount;
+}
+
+export function createWorld(folder: string, environment: Environment, passphrases: string[]): MemoryWorld {
   const clock = { ms: START_MS };
   const account = createMemoryAccount({ now: () => clock.ms });
   return { account, clock, environment, acknowledged: new Set(), passphrases, folder };
 }
 
-export function copyOf(world: World): World {
+export function copyOf(world: MemoryWorld): MemoryWorld {
   const clock = { ...world.clock };
   return {
     ...world,
@@ -91,12 +97,17 @@ export async function quiet(): Promise<void> {
   for (let turns = 0; turns < 3; turns += 1) await afterIo();
 }
 
+/** As its users see it. */
+export function inboxOf({ account, environment }: World): BlobStore {
+  return account.container(repositoryNames(environment.FIRN_REPOSITORY ?? 'firn').inbox);
+}
+
 /** An upload by a user, and its event, which comes until it is acknowledged. */
 export async function uploadUntilAcknowledged(process: Process, name: string, content: string | Buffer): Promise<void> {
   const { world } = process;
   const event = `${name} ${String(content).slice(0, 40)}`;
   if (world.acknowledged.has(event)) return;
-  const inbox = world.account.container('firn-inbox');
+  const inbox = inboxOf(world);
   const bytes = Buffer.from(content);
   const there = await inbox.read(name).catch(() => undefined);
   if (there?.body.equals(bytes) !== true) {
@@ -107,29 +118,34 @@ export async function uploadUntilAcknowledged(process: Process, name: string, co
   world.acknowledged.add(event);
 }
 
-/** What the functions' timers, queue and orchestrations do by and by, until nothing is left to do. */
+/** What the functions' timers, queue and orchestrations do by and by, until nothing is left to do and all is swept. */
 export async function runTimers(world: World): Promise<void> {
   for (const waitMs of [LATER_MS, LATER_MS, MUCH_LATER_MS, LATER_MS]) {
     world.clock.ms += waitMs;
-    const repository = await startProcess(world).repository();
-    const need = await findRepairNeed(repository);
-    if (need.unfinished !== undefined) await runRepair(repository, { roots: need.unfinished.roots ?? undefined });
-    for (let rounds = 0; ; rounds += 1) {
-      if (rounds === 10) throw new Error('the timers do not come to an end');
-      await sealDueBatches(repository);
-      let archived = 0;
-      for await (const source of journalSources(repository.state.store)) {
-        for (const { batch } of await batchesWithoutReceipt(repository, source)) {
-          await archiveBatch(repository, { source, batch });
-          archived += 1;
-        }
+    await runTimersOnce(world);
+  }
+}
+
+/** @param force seals whatever is recorded, where no clock can be moved. */
+export async function runTimersOnce(world: World, { force = false } = {}): Promise<void> {
+  const repository = await startProcess(world).repository();
+  const need = await findRepairNeed(repository);
+  if (need.unfinished !== undefined) await runRepair(repository, { roots: need.unfinished.roots ?? undefined });
+  for (let rounds = 0; ; rounds += 1) {
+    if (rounds === 10) throw new Error('the timers do not come to an end');
+    await sealDueBatches(repository, { force });
+    let archived = 0;
+    for await (const source of journalSources(repository.state.store)) {
+      for (const { batch } of await batchesWithoutReceipt(repository, source)) {
+        await archiveBatch(repository, { source, batch });
+        archived += 1;
       }
-      let published = 0;
-      for await (const source of sourcesDue(repository)) {
-        if ((await publishSource(repository, source)) !== undefined) published += 1;
-      }
-      if (archived + published === 0) break;
     }
+    let published = 0;
+    for await (const source of sourcesDue(repository)) {
+      if ((await publishSource(repository, source)) !== undefined) published += 1;
+    }
+    if (archived + published === 0) break;
   }
 }
 
