@@ -35,7 +35,10 @@ export async function archiveBatch(
   const items = inboxItems(parts.inbox, source, resolveRecords(records), (path) => replaced.add(path));
   const run = await runArchive(parts, source, batch, items, options);
   const sealed: BatchReference[] = [];
-  for (const path of replaced) sealed.push(...(await recordUpload(parts, `${source}/${path}`, options)));
+  for (const path of replaced) {
+    // The batch that has this version may have passed over it by now: nothing else announces it again.
+    sealed.push(...(await recordUpload(parts, `${source}/${path}`, { signal: options.signal, evenIfKnown: true })));
+  }
   const receipt = await run.finish({ kind: 'inbox', base: undefined });
   const waiting = await parts.journalOf(source).batches(options);
   if (waiting.some((each) => each.batch === batch)) return { outcome: 'archived', receipt, sealed };

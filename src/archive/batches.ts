@@ -33,13 +33,20 @@ export type BatchParts = Pick<ArchiveParts, 'inbox' | 'settings' | 'journalOf' |
   readonly state: Pick<SealedBlobs, 'store'>;
 };
 
+export type RecordOptions = CallOptions & { readonly evenIfKnown?: boolean };
+
 /**
  * Records an upload that was announced by an event. What is recorded is the version that the inbox holds now, so a late
  * or repeated event costs nothing; an upload that is gone is passed over, and a name that has no source is reported.
  * @param name of the blob in the inbox: `<source>/<path>`.
+ * @param options `evenIfKnown`: also when the same version is recorded already and waits to be published.
  * @returns the batches that this sealed, which are to be queued.
  */
-export async function recordUpload(parts: BatchParts, name: string, options?: CallOptions): Promise<BatchReference[]> {
+export async function recordUpload(
+  parts: BatchParts,
+  name: string,
+  options?: RecordOptions,
+): Promise<BatchReference[]> {
   const upload = sourceOfUpload(name);
   const problem = upload === undefined ? 'it is not in the folder of a source' : sourceNameProblem(upload.source);
   if (upload === undefined || problem !== undefined) {
@@ -80,7 +87,7 @@ export async function recordInJournal(
   parts: BatchParts,
   source: string,
   record: UploadRecord | RemovalRecord,
-  options?: CallOptions,
+  options?: RecordOptions,
 ): Promise<BatchReference[]> {
   checkSourceName(source);
   if (record.kind === 'removal') checkPath(record.path);

@@ -10,9 +10,11 @@ import { BlobStoreError, type CallOptions, isBlobFailure } from '../storage/blob
 import type { Block } from './append-queue.ts';
 import { type BatchInfo, infoOf } from './batch-info.ts';
 import type { JournalParts } from './journal-parts.ts';
-import { activePartition, type PartitionEntry, withActive, withSealed } from './manifest.ts';
+import { activePartition, type PartitionEntry, partitionBlobName, withActive, withSealed } from './manifest.ts';
 import { headerBytes } from './partition.ts';
-import { createPartition, PartitionCount, partitionBlobName, sealPartition } from './partition-blob.ts';
+import { createPartition, deletePartition, sealPartition } from './partition-blob.ts';
+import { PartitionCount } from './partition-count.ts';
+import { Redeliveries } from './redeliveries.ts';
 
 const APPEND_TRIES_MAX = 20;
 
@@ -28,11 +30,16 @@ interface Known {
 }
 
 export class ActivePartition {
+  readonly redeliveries: Redeliveries;
   readonly #parts: JournalParts;
   #known: Known | undefined;
 
   constructor(parts: JournalParts) {
     this.#parts = parts;
+    this.redeliveries = new Redeliveries(
+      parts,
+      () => this.#known && { blob: this.#known.entry.blob, ids: this.#known.count.ids },
+    );
   }
 
   /** Records that the partition takes until it is full, as far as is known. */
@@ -48,13 +55,18 @@ export class ActivePartition {
     for (let tries = 1; ; tries += 1) {
       const current = await this.#open();
       try {
-        const { offset, blocks } = await state.append(partitionBlobName(source, current.entry.blob), block.bytes);
-        metrics.flushed({ records: block.records, bytes: block.bytes.length }, startedAt);
-        current.count.add({ ...block, bytes: block.bytes.length, offset });
+        const name = partitionBlobName(source, current.entry.blob);
+        const { offset, blocks, etag } = await state.append(name, block.bytes);
+        const { ids, uploadBytes } = block;
+        const added = { bytes: block.bytes.length, records: ids.length, uploadBytes, ids, etag };
+        metrics.flushed(added, startedAt);
         current.ownBlocks += 1;
-        current.ownRecords += block.records;
-        current.ownUploadBytes += block.uploadBytes;
-        current.records = current.ownRecords + Math.max(0, blocks - 1 - current.ownBlocks);
+        current.ownRecords += ids.length;
+        current.ownUploadBytes += uploadBytes;
+        const otherBlocks = Math.max(0, blocks - 1 - current.ownBlocks);
+        current.records = current.ownRecords + otherBlocks;
+        // Where others append at the same moment, Azurite may name a wrong offset.
+        current.count.add({ ...added, offset: otherBlocks === 0 ? offset : undefined });
         const due = current.records >= settings.recordsMax || current.ownUploadBytes >= settings.uploadBytesMax;
         if (due) sealed.push(...(await this.#rotateAfterAppend(current)));
         return sealed;
@@ -74,13 +86,15 @@ export class ActivePartition {
       this.#forget(blob);
       return [];
     }
-    const count = this.#known?.entry.blob === blob ? this.#known.count : undefined;
+    const known = this.#known?.entry.blob === blob ? this.#known.count : undefined;
+    const count = known ?? new PartitionCount(state, source, blob);
     const sealed = await sealPartition(state, source, blob, { ...options, now, count });
     const { changed } = await manifests.update((manifest) => withSealed(manifest, blob, sealed), options);
     this.#forget(blob);
+    if (sealed !== undefined) this.redeliveries.remember(blob, count.ids);
     if (!changed) return [];
     if (sealed !== undefined) return [infoOf({ ...entry, ...sealed })];
-    await state.delete(partitionBlobName(source, blob), options);
+    await deletePartition(state, source, blob, options);
     return [];
   }
 
@@ -89,12 +103,12 @@ export class ActivePartition {
     const { count } = this.#remember(entry, 0);
     const name = partitionBlobName(source, entry.blob);
     try {
-      const { bytes, sealed } = await state.properties(name, options);
+      const { bytes, etag, sealed } = await state.properties(name, options);
       if (sealed) return true;
       if (bytes <= headerBytes(source)) return false;
       const ageMs = now().getTime() - Date.parse(entry.created);
       if (force || ageMs >= settings.ageSecondsMax * 1000) return true;
-      await count.readTo(bytes, options);
+      await count.readTo({ bytes, etag }, options);
       return count.records >= settings.recordsMax || count.uploadBytes >= settings.uploadBytesMax;
     } catch (error) {
       if (isBlobFailure(error, 'missing')) return true;
@@ -119,6 +133,7 @@ export class ActivePartition {
     for (let tries = 0; tries < APPEND_TRIES_MAX; tries += 1) {
       if (this.#known !== undefined) return this.#known;
       const loaded = await manifests.load();
+      await this.redeliveries.refresh(loaded.manifest);
       const entry = activePartition(loaded.manifest);
       if (entry !== undefined) return this.#remember(entry, 0);
       const created = now();

@@ -9,13 +9,14 @@
  */
 import { FirnError } from '../errors.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
-import { checkRecord, encodeRecord } from './partition.ts';
+import { checkRecord, encodeRecord, idOfEncoded } from './partition.ts';
 import type { JournalRecord } from './record.ts';
 
 export interface Block {
   readonly bytes: Buffer;
-  readonly records: number;
   readonly uploadBytes: number;
+  /** Of its records, in their order. */
+  readonly ids: readonly string[];
 }
 
 export interface AppendQueueOptions {
@@ -27,9 +28,16 @@ export interface AppendQueueOptions {
   readonly callsMax: number;
   /** How many records the next block may hold; asked before each block. */
   recordsMax(): number;
+  /**
+   * Says which of a call's records are to be written; asked when it is the call's turn, and the calls behind it wait for
+   * the answer.
+   */
+  sift(records: readonly JournalRecord[], options: CallOptions): Sifted | Promise<Sifted>;
   /** Makes a block durable. @returns the batches that were sealed on the way; they are told to one of the callers. */
   write(block: Block): Promise<readonly string[]>;
 }
+
+type Sifted = readonly JournalRecord[];
 
 export interface QueueDepth {
   /** Encoded, and not yet in a block. */
@@ -42,7 +50,9 @@ export interface QueueDepth {
 
 /** One call of `append`. */
 interface Call {
-  readonly records: readonly JournalRecord[];
+  records: readonly JournalRecord[];
+  readonly signal: AbortSignal | undefined;
+  sifting: 'to be done' | 'under way' | 'done';
   /** The first record that is not encoded yet. */
   next: number;
   /** Records that are not durable yet. */
@@ -54,6 +64,7 @@ interface Call {
 
 interface Waiting {
   readonly bytes: Buffer;
+  readonly id: string;
   readonly uploadBytes: number;
   readonly call: Call;
 }
@@ -89,7 +100,7 @@ export class AppendQueue {
    */
   async append(
     records: readonly JournalRecord[],
-    { signal }: CallOptions = {},
+    { signal, evenIfKnown = false }: CallOptions & { readonly evenIfKnown?: boolean | undefined } = {},
   ): Promise<{ sealed: readonly string[] }> {
     signal?.throwIfAborted();
     const { source, callsMax } = this.#options;
@@ -100,6 +111,8 @@ export class AppendQueue {
     const { promise, resolve, reject } = Promise.withResolvers<{ sealed: readonly string[] }>();
     const call: Call = {
       records,
+      signal,
+      sifting: evenIfKnown ? 'done' : 'to be done',
       next: 0,
       left: records.length,
       sealed: [],
@@ -113,6 +126,7 @@ export class AppendQueue {
     const onAbort = () => {
       call.settle({ reason: signal?.reason });
       this.#line.delete(call);
+      void this.#pump();
     };
     signal?.addEventListener('abort', onAbort, { once: true });
     this.#line.add(call);
@@ -127,7 +141,7 @@ export class AppendQueue {
   /** Takes nothing more. Resolves when every call that was taken is settled; calling it again waits for the same. */
   async close(): Promise<void> {
     this.#closed = true;
-    if (!this.#writing) return;
+    if (!this.#writing && this.#line.size === 0) return;
     this.#idle ??= Promise.withResolvers();
     await this.#idle.promise;
   }
@@ -135,18 +149,43 @@ export class AppendQueue {
   /** Encodes what there is room for. */
   #admit(): void {
     for (const call of this.#line) {
+      if (!this.#isSifted(call)) return;
       for (; call.next < call.records.length && !call.settled; call.next += 1) {
         const record = call.records[call.next];
         if (record === undefined) continue;
         if (this.#waitingBytes >= this.#options.bytesMax) return;
         const bytes = encodeRecord(record);
-        this.#waiting.push({ bytes, uploadBytes: record.kind === 'upload' ? record.bytes : 0, call });
+        const uploadBytes = record.kind === 'upload' ? record.bytes : 0;
+        this.#waiting.push({ bytes, id: idOfEncoded(bytes), uploadBytes, call });
         this.#waitingBytes += bytes.length;
         this.#recordsPeak = Math.max(this.#recordsPeak, this.#waiting.length);
         this.#bytesPeak = Math.max(this.#bytesPeak, this.#waitingBytes);
       }
       this.#line.delete(call);
     }
+  }
+
+  #isSifted(call: Call): boolean {
+    if (call.sifting !== 'to be done') return call.sifting === 'done';
+    const take = (kept: Sifted) => {
+      call.sifting = 'done';
+      call.records = kept;
+      call.left = kept.length;
+      if (kept.length === 0) call.settle();
+    };
+    const sifted = this.#options.sift(call.records, { signal: call.signal });
+    if (!(sifted instanceof Promise)) {
+      take(sifted);
+      return true;
+    }
+    call.sifting = 'under way';
+    void sifted
+      .then(take, (reason) => {
+        call.sifting = 'done';
+        call.settle({ reason });
+      })
+      .then(() => this.#pump());
+    return false;
   }
 
   /** Never rejects: what goes wrong is told to the callers whose records were in the block. */
@@ -170,7 +209,7 @@ export class AppendQueue {
       }
     }
     this.#writing = false;
-    this.#idle?.resolve();
+    if (this.#line.size === 0) this.#idle?.resolve();
   }
 
   /** The next block, and the call of each of its records; those of calls that failed or were cancelled are passed over. */
@@ -205,7 +244,7 @@ function blockOf(group: readonly Waiting[], bytes: number): Block {
       group.map((item) => item.bytes),
       bytes,
     ),
-    records: group.length,
+    ids: group.map(({ id }) => id),
     uploadBytes: group.reduce((sum, { uploadBytes }) => sum + uploadBytes, 0),
   };
 }

@@ -1,10 +1,11 @@
 /** Reading a batch: its records once each, in the order they were appended, and a report on what was not read. */
 import { FirnError } from '../errors.ts';
 import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
-import { batchName, type PartitionEntry, partitionOfBlob } from './manifest.ts';
+import { batchName, type PartitionEntry, partitionBlobName, partitionOfBlob } from './manifest.ts';
 import type { ManifestStore } from './manifest-store.ts';
-import { type CorruptRange, decodePartition, type PartitionHeader, type UnknownRecord } from './partition.ts';
-import { partitionBlobName } from './partition-blob.ts';
+import type { PartitionHeader } from './partition.ts';
+import { type CorruptRange, decodePartition, type UnknownRecord } from './partition-decoding.ts';
+import { readRanges } from './partition-ranges.ts';
 import type { JournalRecord } from './record.ts';
 
 export interface ReadReport {
@@ -59,14 +60,15 @@ async function* recordsOf(
   const name = partitionBlobName(source, blob);
   const seen = new Set<string>();
   try {
-    const { body } = await state.readStream(name, options);
-    for await (const event of decodePartition(body, { blob: name })) {
+    for await (const event of decodePartition(readRanges(state, name, options), { blob: name })) {
       if (event.kind === 'header') {
         checkHeader(event.header, source, blob, name);
       } else if (event.kind === 'corrupt') {
         progress.corrupt.push(event.range);
       } else if (event.kind === 'unknown') {
         progress.unknown.push(event.unknown);
+      } else if (event.kind === 'control') {
+        // What the journal says of itself is no record of a batch.
       } else if (seen.has(event.id)) {
         progress.duplicates += 1;
       } else {
@@ -77,11 +79,6 @@ async function* recordsOf(
     }
     progress.complete = true;
   } catch (error) {
-    if (isBlobFailure(error, 'changed')) {
-      // The connection broke, and meanwhile another process sealed the partition once more, which gives a new ETag.
-      const problem = `${name} was touched while it was read`;
-      throw new FirnError('FIRN_STORAGE_FAILED', { url: state.url, problem }, { cause: error });
-    }
     if (!isBlobFailure(error, 'missing')) throw error;
     // Retired meanwhile is one thing, lost is another.
     await entryOf(source, manifests, batch, options);

@@ -6,8 +6,8 @@
  * a record is durable when its `append` resolves; it is then in exactly one batch, in the order of the appends; the names
  * of batches sort in that order, and no name comes back, not even where the journal was lost and began anew. Any number
  * of processes may work on one journal at once and die anywhere: what one left half done, the next call of anyone
- * completes. A record may be there twice (an append whose answer was lost is repeated); reading drops the second of an id
- * within a batch.
+ * completes. A record may be there twice (an append whose answer was lost is repeated, an event delivered again was not
+ * recognised); reading drops the second of an id within a batch.
  *
  * Order of the steps: a partition is created and named in the manifest before the first record is appended; it is sealed
  * on storage, which shuts out late writers, before the manifest says so; a batch is marked as retired before its blob is
@@ -21,11 +21,10 @@ import { type BatchInfo, infoOf } from './batch-info.ts';
 import { type BatchReading, readBatch } from './batch-reading.ts';
 import { JOURNAL_RECORDS_MAX, type JournalParts, type JournalSettings } from './journal-parts.ts';
 import { adoptStrays, deleteRetired } from './left-behind.ts';
-import { activePartition, sealedPartitions, withRetired } from './manifest.ts';
+import { activePartition, partitionBlobName, sealedPartitions, withRetired } from './manifest.ts';
 import { ManifestStore } from './manifest-store.ts';
 import { type JournalMetrics, MetricsRecorder } from './metrics.ts';
 import { headerBytes } from './partition.ts';
-import { partitionBlobName } from './partition-blob.ts';
 import type { JournalRecord } from './record.ts';
 import { checkSourceName, sourceNameProblem } from './source-name.ts';
 
@@ -37,8 +36,13 @@ export interface Journal extends AsyncDisposable {
    * @returns the batches that were sealed on the way. A process that dies tells nobody: `batches()` is the truth.
    * @throws FIRN_PATH_UNUSABLE when a record is too large; FIRN_JOURNAL_BUSY when too many calls wait already;
    * FIRN_JOURNAL_CLOSED; the signal's reason (the records may then be durable or not).
+   *
+   * An upload that is recorded already and still to be archived is not recorded again, unless `evenIfKnown` asks for it.
    */
-  append(records: readonly JournalRecord[], options?: CallOptions): Promise<{ sealed: readonly string[] }>;
+  append(
+    records: readonly JournalRecord[],
+    options?: CallOptions & { readonly evenIfKnown?: boolean },
+  ): Promise<{ sealed: readonly string[] }>;
   /**
    * Makes a batch of the active partition if it is due, or with `force` if it holds anything; completes what others left
    * half done. @returns the batches that came to be.
@@ -90,6 +94,7 @@ export function openJournal(
     bytesMax: QUEUE_BYTES_MAX,
     callsMax: CALLS_WAITING_MAX,
     recordsMax: () => active.recordsLeft,
+    sift: (records, options) => active.redeliveries.sift(records, options),
     write: (block) => active.append(block),
   });
   const close = () => queue.close();

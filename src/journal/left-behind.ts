@@ -4,7 +4,7 @@ import type { CallOptions } from '../storage/blob-store.ts';
 import { type BatchInfo, infoOf } from './batch-info.ts';
 import type { JournalParts } from './journal-parts.ts';
 import { withFound, withoutRetired } from './manifest.ts';
-import { listPartitions, partitionBlobName, sealPartition } from './partition-blob.ts';
+import { deletePartition, listPartitions, sealPartition } from './partition-blob.ts';
 
 const DELETES_IN_FLIGHT = 16;
 /** A partition that no manifest names is left alone for so long: someone may be about to name it. */
@@ -20,7 +20,7 @@ export async function adoptStrays(parts: JournalParts, options?: CallOptions): P
     if (known.has(blob) || now().getTime() - item.lastModified.getTime() < STRAY_AGE_MS_MIN) continue;
     const sealed = await sealPartition(state, source, blob, { ...options, now });
     if (sealed === undefined) {
-      await state.delete(partitionBlobName(source, blob), options);
+      await deletePartition(state, source, blob, options);
       continue;
     }
     const created = item.lastModified.toISOString();
@@ -36,7 +36,7 @@ export async function deleteRetired(parts: JournalParts, options?: CallOptions):
   const { manifest } = await manifests.load(options);
   const retired = manifest.partitions.filter((each) => each.state === 'retired').map(({ blob }) => blob);
   if (retired.length === 0) return;
-  await pMap(retired, (blob) => state.delete(partitionBlobName(source, blob), options), {
+  await pMap(retired, (blob) => deletePartition(state, source, blob, options), {
     concurrency: DELETES_IN_FLIGHT,
   });
   await manifests.update((current) => withoutRetired(current, new Set(retired)), options);

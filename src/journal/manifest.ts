@@ -5,7 +5,7 @@
  *
  *     {"format":1,"write":"<16 hex digits>","next":<number>,"partitions":[<partition>,…]}
  *     partition  {"partition":<number>,"blob":"<name>","state":"active"|"sealed"|"retired","created":"<RFC 3339>",
- *                 "sealedAt":…,"lastAt":…,"records":…,"uploadBytes":…,"blobBytes":…}
+ *                 "sealedAt":…,"lastAt":…,"records":…,"uploadBytes":…,"blobBytes":…,"filterBytes":…}
  *
  * `partition` is the number of the partition, which gives the order of the batches; `next` is greater than all that this
  * manifest ever gave, so no number is used twice even when all is retired. Numbers do come back once the manifest is lost
@@ -34,6 +34,8 @@ export interface SealedPartition {
   /** Sum of the sizes of the uploads. */
   readonly uploadBytes: number;
   readonly blobBytes: number;
+  /** Of its Bloom filter; undefined where it has none. */
+  readonly filterBytes?: number | undefined;
 }
 
 export interface PartitionEntry extends Partial<SealedPartition> {
@@ -52,6 +54,10 @@ export const emptyManifest: Manifest = { next: 1, partitions: [] };
 
 export function journalPrefix(source: string): string {
   return `journal/${source}/`;
+}
+
+export function partitionBlobName(source: string, blob: string): string {
+  return `${journalPrefix(source)}${blob}`;
 }
 
 export function manifestBlob(source: string): string {
@@ -151,9 +157,8 @@ function isTime(value: unknown): value is string {
 
 function parseEntry(value: unknown): PartitionEntry | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
-  const { partition, blob, state, created, sealedAt, lastAt, records, uploadBytes, blobBytes } = value as Readonly<
-    Record<string, unknown>
-  >;
+  const { partition, blob, state, created, sealedAt, lastAt, records, uploadBytes, blobBytes, filterBytes } =
+    value as Readonly<Record<string, unknown>>;
   if (!isCount(partition) || typeof blob !== 'string' || partitionOfBlob(blob) === undefined || !isTime(created)) {
     return undefined;
   }
@@ -162,7 +167,8 @@ function parseEntry(value: unknown): PartitionEntry | undefined {
   if (!isTime(sealedAt) || !isTime(lastAt) || !isCount(records) || !isCount(uploadBytes) || !isCount(blobBytes)) {
     return undefined;
   }
-  return { partition, blob, state, created, sealedAt, lastAt, records, uploadBytes, blobBytes };
+  if (filterBytes !== undefined && !isCount(filterBytes)) return undefined;
+  return { partition, blob, state, created, sealedAt, lastAt, records, uploadBytes, blobBytes, filterBytes };
 }
 
 /**

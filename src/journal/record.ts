@@ -18,3 +18,30 @@ export interface RemovalRecord {
 }
 
 export type JournalRecord = UploadRecord | RemovalRecord;
+
+/** The source is finished: what was recorded before is not to be archived any more. */
+export interface LeaveRecord {
+  readonly kind: 'leave';
+  readonly nonce: string;
+}
+
+/** Undoes the leaving before it. */
+export interface RejoinRecord {
+  readonly kind: 'rejoin';
+  readonly nonce: string;
+}
+
+/** The last record of a compacted partition: without it the partition is not whole. */
+export interface CompactionEnd {
+  readonly kind: 'end';
+  /** Names of the partition blobs that this one stands for, without their folder. */
+  readonly replaces: readonly string[];
+  /** Records in this partition, this one not counted. */
+  readonly records: number;
+  readonly nonce: string;
+}
+
+/** What the journal records about itself. */
+export type ControlRecord = LeaveRecord | RejoinRecord | CompactionEnd;
+
+export type PartitionRecord = JournalRecord | ControlRecord;

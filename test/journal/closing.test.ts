@@ -87,7 +87,7 @@ describe('closing a journal', () => {
     const { signal } = new AbortController();
     const cycle = async () => {
       const journal = openJournal(state, 'photos', settings);
-      await journal.append([upload('a')], { signal });
+      await journal.append([upload('a')], { signal, evenIfKnown: true });
       await journal.close();
       // What the storage holds is not what is asked here.
       if (journal.metrics().flushes !== 1) throw new Error('nothing was appended');

@@ -47,7 +47,7 @@ export async function allPaths(journal: Journal): Promise<string[]> {
 
 export async function partitionBlobs(state: BlobStore, source: string): Promise<string[]> {
   const names = await Array.fromAsync(state.list({ prefix: `journal/${source}/` }), ({ name }) => name);
-  return names.filter((name) => !name.endsWith('/manifest'));
+  return names.filter((name) => !name.endsWith('/manifest') && !name.endsWith('.filter'));
 }
 
 /**

@@ -68,7 +68,7 @@ describe('appending and reading', () => {
 
   it('drops the second record of the same event, and says so', async () => {
     await journal.append([upload('a'), upload('b')]);
-    await journal.append([upload('a')]);
+    await open().append([upload('a')]);
     const [info] = await journal.sealDue({ force: true });
     const reading = journal.read(info!.batch);
     expect(await Array.fromAsync(reading)).toEqual([upload('a'), upload('b')]);
@@ -167,7 +167,7 @@ describe('sealing', () => {
     expect(await journal.sealDue()).toEqual([]);
     expect(await open({ recordsMax: 6 }).sealDue()).toEqual([]);
     expect(await open({ recordsMax: 5 }).sealDue()).toHaveLength(1);
-    await journal.append(names(5).map((name) => upload(name, 10)));
+    await journal.append(names(5).map((name) => upload(`again ${name}`, 10)));
     expect(await open({ uploadBytesMax: 51 }).sealDue()).toEqual([]);
     expect(await open({ uploadBytesMax: 50 }).sealDue()).toHaveLength(1);
   });

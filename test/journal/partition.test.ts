@@ -1,17 +1,11 @@
 import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import {
-  decodePartition,
-  encodeHeader,
-  encodeRecord,
-  headerBytes,
-  type PartitionEvent,
-  recordId,
-} from '../../src/journal/partition.ts';
-import type { JournalRecord } from '../../src/journal/record.ts';
+import { encodeHeader, encodeRecord, headerBytes, recordId } from '../../src/journal/partition.ts';
+import { decodePartition, type PartitionEvent } from '../../src/journal/partition-decoding.ts';
+import type { ControlRecord, JournalRecord, PartitionRecord } from '../../src/journal/record.ts';
 
-const header = { source: 'photos', partition: 7, created: new Date('2024-05-06T07:08:09.010Z') };
+const header = { source: 'photos', partition: 7, created: new Date('2024-05-06T07:08:09.010Z'), kind: 'log' } as const;
 const upload = (path: string, bytes = 5): JournalRecord => ({ kind: 'upload', path, etag: '"0x8DC"', bytes });
 const removal = (path: string): JournalRecord => ({ kind: 'removal', path, nonce: 'n1' });
 const sample: readonly JournalRecord[] = [
@@ -22,7 +16,7 @@ const sample: readonly JournalRecord[] = [
 ];
 
 function partitionOf(records: readonly JournalRecord[]): Buffer {
-  return Buffer.concat([encodeHeader(header), ...records.map(encodeRecord)]);
+  return Buffer.concat([encodeHeader(header), ...records.map((record) => encodeRecord(record))]);
 }
 
 async function decode(bytes: Buffer, pieceBytes = bytes.length || 1): Promise<PartitionEvent[]> {
@@ -47,14 +41,28 @@ function withCrc(record: Buffer): Buffer {
 describe('a journal partition', () => {
   it('has exactly the bytes that the format describes', () => {
     expect(encodeHeader({ ...header, source: 's' }).toString('hex')).toBe(
-      '464a524e01001d00b237bb4c8f010000070000000000000073d9e55b9a',
+      '464a524e01001e00b237bb4c8f010000070000000000000000736199204f',
     );
+    expect(encodeHeader({ ...header, kind: 'compacted' })[24]).toBe(1);
     expect(encodeRecord({ kind: 'removal', path: 'p', nonce: 'n' }).toString('hex')).toBe(
       'ff4652fe1800000002d2d393f64dd4296614f0cb9d9ff5d0ef7b2270617468223a2270222c226e6f6e6365223a226e227d8bb4f4af',
     );
-    const upload = encodeRecord({ kind: 'upload', path: 'p', etag: '"1"', bytes: 2 });
-    expect(upload[8]).toBe(1);
-    expect(upload.subarray(25, -4).toString()).toBe('{"path":"p","etag":"\\"1\\"","bytes":2}');
+    const bodies = (
+      [
+        { kind: 'upload', path: 'p', etag: '"1"', bytes: 2 },
+        { kind: 'leave', nonce: 'n' },
+        { kind: 'rejoin', nonce: 'n' },
+        { kind: 'end', replaces: ['0000000001-00000000'], records: 3, nonce: 'n' },
+      ] satisfies PartitionRecord[]
+    )
+      .map((record) => encodeRecord(record))
+      .map((bytes) => [bytes[8], bytes.subarray(25, -4).toString()]);
+    expect(bodies).toEqual([
+      [1, '{"path":"p","etag":"\\"1\\"","bytes":2}'],
+      [3, '{"nonce":"n"}'],
+      [4, '{"nonce":"n"}'],
+      [5, '{"replaces":["0000000001-00000000"],"records":3,"nonce":"n"}'],
+    ]);
   });
 
   it('is read back as it was written, in pieces of any size', async () => {
@@ -81,6 +89,53 @@ describe('a journal partition', () => {
       ),
       { numRuns: 100 },
     );
+  });
+
+  it('gives back what the journal records about itself apart from the records of a batch', async () => {
+    const controls: ControlRecord[] = [
+      { kind: 'leave', nonce: 'n1' },
+      { kind: 'rejoin', nonce: 'n2' },
+      { kind: 'end', replaces: ['0000000001-00000000', '0000000002-ffffffff'], records: 2, nonce: 'n3' },
+    ];
+    const bytes = Buffer.concat([
+      encodeHeader({ ...header, kind: 'compacted' }),
+      encodeRecord(upload('a')),
+      ...controls.map((record) => encodeRecord(record)),
+      encodeRecord(removal('b')),
+    ]);
+    const events = await decode(bytes, 10);
+    expect(events[0]).toEqual({ kind: 'header', header: { ...header, kind: 'compacted' } });
+    expect(recordsOf(events)).toEqual([upload('a'), removal('b')]);
+    expect(events.flatMap((event) => (event.kind === 'control' ? [event.record] : []))).toEqual(controls);
+    expect(rangesOf(events)).toEqual([]);
+    expect(new Set(controls.map(recordId)).size).toBe(3);
+  });
+
+  it('reports records of no bytes, and those that claim more bytes than a record has', async () => {
+    const empty = withCrc(Buffer.concat([encodeRecord(upload('b')).subarray(0, 25), Buffer.alloc(4)]));
+    empty.writeUInt32LE(0, 4);
+    withCrc(empty);
+    const oversized = encodeRecord(upload('c'));
+    oversized.writeUInt32LE(64 * 1024 + 1, 4);
+    withCrc(oversized);
+    const events = await decode(
+      Buffer.concat([partitionOf([upload('a')]), empty, oversized, encodeRecord(upload('d'))]),
+    );
+    expect(recordsOf(events)).toEqual([upload('a'), upload('d')]);
+    expect(rangesOf(events).map(({ bytes, reason }) => ({ bytes, reason }))).toEqual([
+      { bytes: empty.length, reason: 'payload' },
+      { bytes: oversized.length, reason: 'length' },
+    ]);
+  });
+
+  it('with a header that makes no sense has a damaged one, whose records are read', async () => {
+    const bytes = partitionOf(sample);
+    bytes.writeUInt8(9, 24);
+    const crcAt = headerBytes('photos') - 4;
+    bytes.writeUInt32LE(crc32(bytes.subarray(0, crcAt)), crcAt);
+    const events = await decode(bytes);
+    expect(recordsOf(events)).toEqual(sample);
+    expect(rangesOf(events)).toEqual([{ offset: 0, bytes: headerBytes('photos'), reason: 'header' }]);
   });
 
   it('gives an event the same id each time, and another to another version or a removal', () => {

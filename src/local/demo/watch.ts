@@ -1,7 +1,9 @@
 /** Watching the functions at work, by what they leave in storage. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { FirnError } from '../../errors.ts';
-import { decodePartition } from '../../journal/partition.ts';
+import { listPartitions } from '../../journal/partition-blob.ts';
+import { decodePartition } from '../../journal/partition-decoding.ts';
+import { readRanges } from '../../journal/partition-ranges.ts';
 import { readSourceState } from '../../publish/due.ts';
 import type { Repository } from '../../repository.ts';
 import type { Snapshot } from '../../snapshots/snapshot.ts';
@@ -59,14 +61,14 @@ export async function waitUntilRecorded(
 }
 
 async function addRecordIds({ state }: Repository, source: string, seen: Set<string>): Promise<void> {
-  for await (const { name } of state.store.list({ prefix: `journal/${source}/` })) {
-    if (name.endsWith('/manifest')) continue;
+  for await (const { item } of listPartitions(state.store, source)) {
+    const { name: blob } = item;
     try {
-      const { body } = await state.store.readStream(name);
-      for await (const event of decodePartition(body, { blob: name })) if (event.kind === 'record') seen.add(event.id);
+      const events = decodePartition(readRanges(state.store, blob), { blob });
+      for await (const event of events) if (event.kind === 'record') seen.add(event.id);
     } catch (error) {
-      // Retired, or appended to, while it was read: there is a next look.
-      if (!isBlobFailure(error, 'missing', 'changed')) throw error;
+      // Retired while it was read: there is a next look.
+      if (!isBlobFailure(error, 'missing')) throw error;
     }
   }
 }
