@@ -184,6 +184,8 @@ export class LocationTable {
   }
 
   #mergeWith(later: LocationTable, replaces: (later: ChunkLocation, earlier: ChunkLocation) => boolean): LocationTable {
+    if (later.count === 0) return this;
+    if (this.count === 0) return later;
     return LocationTable.#ofRuns(this.count + later.count, (append) => {
       let i = 0;
       let j = 0;

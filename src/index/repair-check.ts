@@ -69,7 +69,7 @@ async function driftOf(
   const bad = shards.find(({ prefix, table }) => table === undefined || !isShardPrefix(prefix));
   if (bad !== undefined) return `the shard ${bad.prefix} cannot be read`;
   const sampled = sampleOfBlobs(shards.flatMap(({ table }) => (table ? [table] : [])));
-  const sound = await stillTrue(parts, sampled, new Map(), options);
+  const sound = await stillTrue(parts, sampled, undefined, options);
   if (sound.length < sampled.length) return 'an entry names a chunk blob that does not hold it';
   for await (const item of parts.data.store.list({ ...options, prefix: CHUNKS_PREFIX + root })) {
     const parsed = parseChunkBlob(item);
@@ -109,7 +109,7 @@ async function settledPacked(
     if (read > PACKED_SAMPLED_MAX) break;
     try {
       // Pointers that repair would set aside are no drift of the index.
-      locations.push(...(await stillTrue({ data }, await readPacked(data, name, options), new Map(), options)));
+      locations.push(...(await stillTrue({ data }, await readPacked(data, name, options), undefined, options)));
     } catch (error) {
       if (!isFirnError(error) || reasonOf(error) === undefined) throw error;
     }

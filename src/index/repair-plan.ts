@@ -5,13 +5,7 @@
 import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
 import { FRAME_RAW_BYTES_MAX } from '../sealing/frame.ts';
 import type { Hash } from '../sealing/keys.ts';
-import type { Tier } from '../storage/blob-store.ts';
-
-/** What is known of a tar chunk that exists. */
-export interface KnownTar {
-  readonly bytes: number;
-  readonly tier: Tier;
-}
+import type { KnownTar } from './known-tars.ts';
 
 /** Why a place in a tar chunk makes no sense whatever that tar chunk is; undefined when it can be. */
 export function placeProblem({ frameBytes, offsetInFrame, rawBytes }: ChunkLocation): string | undefined {
@@ -29,7 +23,7 @@ export function pointerProblem(location: ChunkLocation, tar: KnownTar | undefine
 }
 
 /** Of several copies of a chunk the same one is always taken, whatever order they were met in. */
-function isBefore(a: ChunkLocation, b: ChunkLocation): boolean {
+export function isBefore(a: ChunkLocation, b: ChunkLocation): boolean {
   if (a.kind !== b.kind) return a.kind === 'large';
   if (a.blob !== b.blob) return a.blob < b.blob;
   if (a.frameOffset !== b.frameOffset) return a.frameOffset < b.frameOffset;
@@ -37,29 +31,56 @@ function isBefore(a: ChunkLocation, b: ChunkLocation): boolean {
 }
 
 /** One location for each chunk. */
-export function choosePlaces(locations: Iterable<ChunkLocation>): Map<Hash, ChunkLocation> {
+function choosePlaces(locations: Iterable<ChunkLocation>): LocationTable {
   const chosen = new Map<Hash, ChunkLocation>();
   for (const location of locations) {
     const known = chosen.get(location.hash);
     if (known === undefined || isBefore(location, known)) chosen.set(location.hash, location);
   }
-  return chosen;
+  return LocationTable.of(chosen.values());
 }
 
 /** The entries of the present shards of a root that the listing did not prove: published since, or without a pointer. */
 export function unprovedEntries(
   shards: Iterable<{ readonly prefix: string; readonly table: LocationTable | undefined }>,
-  proved: ReadonlyMap<Hash, ChunkLocation>,
+  proved: LocationTable,
 ): ChunkLocation[] {
   const found: ChunkLocation[] = [];
   for (const { prefix, table } of shards) {
-    for (const location of table?.locationsUnder(prefix) ?? []) if (!proved.has(location.hash)) found.push(location);
+    for (const location of table?.under(prefix).without(proved).locations() ?? []) found.push(location);
   }
   return found;
 }
 
 /** Locations packed at once, so that few of them are objects. */
-const PACKED_AT_ONCE = 512;
+const PACKED_AT_ONCE = 128;
+
+/** Locations as they come, packed; of several places of a chunk one. */
+class PackedPlaces {
+  readonly #packed: LocationTable[] = [];
+  #open: ChunkLocation[] = [];
+  added = 0;
+
+  add(location: ChunkLocation): void {
+    this.added += 1;
+    this.#open.push(location);
+    if (this.#open.length < PACKED_AT_ONCE) return;
+    this.#packed.push(choosePlaces(this.#open));
+    this.#open = [];
+  }
+
+  /** Leaves nothing behind. */
+  take(): LocationTable {
+    return LocationTable.merge([...this.#packed.splice(0), choosePlaces(this.#open.splice(0))], isBefore);
+  }
+}
+
+/** What was collected of a root. */
+export interface CollectedRoot {
+  readonly proved: LocationTable;
+  /** Not held to their tar chunks yet. Apart, so that one that proves wrong does not push out another. */
+  readonly pointers: LocationTable;
+}
 
 /**
  * Locations of some roots, held in at most so many bytes: when they become more, the last roots are let go, to be
@@ -71,7 +92,7 @@ export class RootCollector {
   #count = 0;
   readonly #countMax: number;
   readonly #wanted: (root: number) => boolean;
-  readonly #roots = new Map<number, { packed: LocationTable[]; open: ChunkLocation[]; count: number }>();
+  readonly #roots = new Map<number, { readonly proved: PackedPlaces; readonly pointers: PackedPlaces }>();
 
   constructor(range: { from: number; to: number }, countMax: number, wanted: (root: number) => boolean = () => true) {
     this.#wanted = wanted;
@@ -85,31 +106,29 @@ export class RootCollector {
     return this.#to;
   }
 
-  add(location: ChunkLocation): void {
+  add(location: ChunkLocation, as: keyof CollectedRoot): void {
     const number = Number.parseInt(location.hash.slice(0, 2), 16);
     if (number < this.from || number >= this.#to || !this.#wanted(number)) return;
     let root = this.#roots.get(number);
     if (root === undefined) {
-      root = { packed: [], open: [], count: 0 };
+      root = { proved: new PackedPlaces(), pointers: new PackedPlaces() };
       this.#roots.set(number, root);
     }
-    root.open.push(location);
-    root.count += 1;
+    root[as].add(location);
     this.#count += 1;
-    if (root.open.length >= PACKED_AT_ONCE)
-      root.packed.push(LocationTable.of(choosePlaces(root.open.splice(0)).values()));
     while (this.#count > this.#countMax && this.#to > this.from + 1) {
       this.#to -= 1;
-      this.#count -= this.#roots.get(this.#to)?.count ?? 0;
+      const last = this.#roots.get(this.#to);
+      this.#count -= (last?.proved.added ?? 0) + (last?.pointers.added ?? 0);
       this.#roots.delete(this.#to);
     }
   }
 
   /** Hands over what was collected of a root. */
-  *take(number: number): Generator<ChunkLocation> {
+  take(number: number): CollectedRoot {
     const root = this.#roots.get(number);
     this.#roots.delete(number);
-    for (const table of root?.packed ?? []) yield* table.locations();
-    yield* root?.open ?? [];
+    const none = LocationTable.of([]);
+    return { proved: root?.proved.take() ?? none, pointers: root?.pointers.take() ?? none };
   }
 }

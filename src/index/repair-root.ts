@@ -14,7 +14,8 @@ import { FirnError, isFirnError } from '../errors.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
-import { type KnownTar, pointerProblem, unprovedEntries } from './repair-plan.ts';
+import type { KnownTar, KnownTars } from './known-tars.ts';
+import { pointerProblem, unprovedEntries } from './repair-plan.ts';
 import { isShardPrefix } from './root-view.ts';
 import { planShards } from './shard.ts';
 import { SHARD_PREFIX } from './shard-store.ts';
@@ -43,12 +44,22 @@ export interface PresentShard {
   readonly offline: boolean;
 }
 
-/** The shards of a root as they are. @throws FIRN_REPOSITORY_NEWER when one is of a newer Firn. */
-export async function readShards(state: SealedBlobs, root: string, options?: CallOptions): Promise<PresentShard[]> {
+/**
+ * The shards of a root as they are; of those that are `known` in the version that is there, nothing is read.
+ * @throws FIRN_REPOSITORY_NEWER when one is of a newer Firn.
+ */
+export async function readShards(
+  state: SealedBlobs,
+  root: string,
+  options?: CallOptions,
+  known?: ReadonlyMap<string, PresentShard>,
+): Promise<PresentShard[]> {
   const listed = await Array.fromAsync(state.store.list({ ...options, prefix: SHARD_PREFIX + root }));
   const read = async ({ name, etag }: { name: string; etag: string }): Promise<PresentShard | undefined> => {
     const prefix = name.slice(SHARD_PREFIX.length);
     if (!isShardPrefix(prefix)) return { prefix, etag, table: undefined, offline: false };
+    const unchanged = known?.get(prefix);
+    if (unchanged?.etag === etag) return unchanged;
     try {
       const found = await state.find('shard', name, options);
       return found && { prefix, etag: found.etag, table: LocationTable.from(name, found.body), offline: false };
@@ -70,25 +81,28 @@ export interface RootRepairOptions extends CallOptions {
 export async function repairRoot(
   parts: RepairParts,
   root: string,
-  proved: ReadonlyMap<Hash, ChunkLocation>,
-  tars: ReadonlyMap<Hash, KnownTar>,
+  proved: LocationTable,
+  tars: KnownTars,
   options?: RootRepairOptions,
 ): Promise<RootRepair> {
   const { state } = parts;
   let written = 0;
   let removed = 0;
+  /** As they were read or written last. */
+  const known = new Map<string, PresentShard>();
   for (let round = 0; round < ROUNDS_MAX; round += 1) {
     options?.signal?.throwIfAborted();
-    const shards = await readShards(state, root, options);
+    const shards = await readShards(state, root, options, known);
+    known.clear();
+    for (const shard of shards) known.set(shard.prefix, shard);
     const offline = shards.filter((shard) => shard.offline);
     if (offline.length > 0) {
       removed += await removeShards(state, offline, options);
       continue;
     }
     const present = new Map(shards.map((shard) => [shard.prefix, shard]));
-    const unproved = unprovedEntries(present.values(), proved);
-    const kept = await stillTrue(parts, unproved, tars, options);
-    const entries = LocationTable.of([...proved.values(), ...kept]);
+    const kept = await stillTrue(parts, unprovedEntries(shards, proved), tars, options);
+    const entries = LocationTable.merge([proved, LocationTable.of(kept)]);
     const plan = planShards(root, entries, options?.shardEntriesMax);
     const isAsPlanned = (prefix: string, table: LocationTable) => present.get(prefix)?.table?.bytes.equals(table.bytes);
     const toWrite = [...plan].filter(([prefix, table]) => !isAsPlanned(prefix, table));
@@ -98,7 +112,11 @@ export async function repairRoot(
     }
     const done = await pMap(
       toWrite,
-      async ([prefix, table]) => await writeShard(state, prefix, table, present.get(prefix)?.etag, options),
+      async ([prefix, table]) => {
+        const etag = await writeShard(state, prefix, table, present.get(prefix)?.etag, options);
+        if (etag !== undefined) known.set(prefix, { prefix, etag, table, offline: false });
+        return etag !== undefined;
+      },
       { concurrency: REQUESTS_IN_FLIGHT },
     );
     written += done.filter(Boolean).length;
@@ -108,19 +126,20 @@ export async function repairRoot(
   throw new FirnError('FIRN_INDEX_CONTENDED', { shard: root, tries: ROUNDS_MAX });
 }
 
+/** @returns its ETag; undefined when another writer was faster. */
 async function writeShard(
   state: SealedBlobs,
   prefix: string,
   table: LocationTable,
   over: string | undefined,
   options?: CallOptions,
-): Promise<boolean> {
+): Promise<string | undefined> {
   const name = SHARD_PREFIX + prefix;
   const result =
     over === undefined
       ? await state.create('shard', name, table.bytes, options)
       : await state.replace('shard', name, table.bytes, { ...options, ifMatch: over });
-  return result !== undefined;
+  return result?.etag;
 }
 
 async function removeShards(
@@ -153,10 +172,10 @@ export async function removeShard(
 export async function stillTrue(
   { data }: Pick<RepairParts, 'data'>,
   entries: readonly ChunkLocation[],
-  tars: ReadonlyMap<Hash, KnownTar>,
+  tars: KnownTars | undefined,
   options?: CallOptions,
 ): Promise<ChunkLocation[]> {
-  const blobs = new Set(entries.map(({ blob }) => blob).filter((blob) => !tars.has(blob)));
+  const blobs = new Set(entries.map(({ blob }) => blob).filter((blob) => tars?.get(blob) === undefined));
   const otherTars = new Map<Hash, KnownTar>();
   const largeBytes = new Map<Hash, number>();
   const look = async (blob: Hash) => {
@@ -173,6 +192,6 @@ export async function stillTrue(
   return entries.filter((entry) => {
     const { hash, blob, kind, frameBytes } = entry;
     if (kind === 'large') return hash === blob && largeBytes.get(blob) === frameBytes;
-    return pointerProblem(entry, tars.get(blob) ?? otherTars.get(blob)) === undefined;
+    return pointerProblem(entry, tars?.get(blob) ?? otherTars.get(blob)) === undefined;
   });
 }

@@ -16,10 +16,10 @@ import {
 } from '../chunks/chunk-blobs.ts';
 import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
 import { FirnError, isFirnError } from '../errors.ts';
-import type { Hash } from '../sealing/keys.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import { type BlobItem, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
-import { type KnownTar, placeProblem, pointerProblem, type RootCollector } from './repair-plan.ts';
+import type { KnownTars } from './known-tars.ts';
+import { placeProblem, pointerProblem, type RootCollector } from './repair-plan.ts';
 
 /** Bodies of pointers read at the same time, and named at most while they wait. */
 const READS_IN_FLIGHT = 16;
@@ -48,7 +48,7 @@ export class Quarantine {
 export interface Survey {
   readonly data: SealedBlobs;
   /** Filled by the first pass, over all roots; complete when it ends. */
-  readonly tars: Map<Hash, KnownTar>;
+  readonly tars: KnownTars;
   /** Undefined in later passes, which meet the same blobs again. */
   readonly quarantine: Quarantine | undefined;
   /** Of a blob under `chunks/`: its root is under repair. */
@@ -82,7 +82,7 @@ async function surveyChunks(
   const collect = (name: string, location: ChunkLocation) => {
     const problem = location.kind === 'tar' ? placeProblem(location) : undefined;
     if (problem !== undefined) setAside(name, problem);
-    else if (inScope(name)) collector.add(location);
+    else if (inScope(name)) collector.add(location, location.kind === 'large' ? 'proved' : 'pointers');
   };
   const readLegacy = async (item: BlobItem) => {
     const body = item.bytes > LEGACY_BODY_BYTES_MAX ? undefined : await readBody(data, item.name, options);
@@ -97,7 +97,7 @@ async function surveyChunks(
     const hash = hashOfChunkBlob(item.name);
     // The pointers into a tar chunk whose own metadata is damaged are as good as its bytes.
     if (hash !== undefined && item.metadata.firn_type === 'tar') {
-      tars.set(hash, { bytes: item.bytes, tier: item.tier ?? 'Hot' });
+      tars.add(hash, { bytes: item.bytes, tier: item.tier ?? 'Hot' });
     }
     if (parsed.is === 'large' || parsed.is === 'thin') collect(item.name, parsed.location);
     else if (parsed.is === 'damaged') setAside(item.name, parsed.problem);
@@ -136,7 +136,8 @@ async function surveyPacked(
       let problem: string | undefined;
       for (const location of locations) {
         const wrong = pointerProblem(location, tar);
-        if (wrong === undefined) collector.add(location);
+        // The tier may have changed since the pointer was written.
+        if (wrong === undefined) collector.add({ ...location, tier: tar.tier }, 'proved');
         problem ??= wrong;
       }
       if (problem !== undefined) quarantine?.add(name, problem);

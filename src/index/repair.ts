@@ -17,11 +17,11 @@
  */
 
 import { chunkBlobName } from '../chunks/chunk-blobs.ts';
-import type { ChunkLocation } from '../chunks/location.ts';
-import type { Hash } from '../sealing/keys.ts';
+import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
+import { KnownTars } from './known-tars.ts';
 import { removeRepairMarker, takeRepairMarker } from './marker.ts';
-import { choosePlaces, type KnownTar, pointerProblem, RootCollector } from './repair-plan.ts';
+import { isBefore, pointerProblem, RootCollector } from './repair-plan.ts';
 import { type RepairParts, type RootRepairOptions, removeShard, repairRoot } from './repair-root.ts';
 import { Quarantine, type QuarantinedBlob, type Survey, surveyAll, surveyRest } from './repair-survey.ts';
 import { isShardPrefix } from './root-view.ts';
@@ -90,7 +90,7 @@ export async function repairIndex(parts: RepairParts, options: RepairOptions): P
   const inRepair = (root: number) => numbers === undefined || numbers.includes(root);
   const last = numbers === undefined ? ROOTS : Math.max(...numbers) + 1;
   const quarantine = new Quarantine();
-  const tars = new Map<Hash, KnownTar>();
+  const tars = new KnownTars();
   const totals = { listed: 0, roots: 0, entries: 0, shardsWritten: 0, shardsRemoved: 0, passes: 0 };
   const progress = () => onProgress?.({ listed: totals.listed, roots: totals.roots });
 
@@ -112,9 +112,16 @@ export async function repairIndex(parts: RepairParts, options: RepairOptions): P
     totals.passes += 1;
     for (; from < collector.to; from += 1) {
       if (!inRepair(from)) continue;
-      const proved = choosePlaces(provable(collector.take(from), tars, quarantine));
+      const { proved, pointers } = collector.take(from);
+      const held = LocationTable.of(heldToTars(pointers, tars, quarantine));
       const root = from.toString(16).padStart(2, '0');
-      const { entries, written, removed } = await repairRoot(parts, root, proved, tars, { signal, shardEntriesMax });
+      const { entries, written, removed } = await repairRoot(
+        parts,
+        root,
+        LocationTable.merge([proved, held], isBefore),
+        tars,
+        { signal, shardEntriesMax },
+      );
       totals.roots += 1;
       totals.entries += entries;
       totals.shardsWritten += written;
@@ -128,16 +135,8 @@ export async function repairIndex(parts: RepairParts, options: RepairOptions): P
 }
 
 /** Pointers from blobs of their own come before the tar chunks in the listing, so they are held to them here. */
-function* provable(
-  locations: Iterable<ChunkLocation>,
-  tars: ReadonlyMap<Hash, KnownTar>,
-  quarantine: Quarantine,
-): Generator<ChunkLocation> {
-  for (const location of locations) {
-    if (location.kind === 'large') {
-      yield location;
-      continue;
-    }
+function* heldToTars(pointers: LocationTable, tars: KnownTars, quarantine: Quarantine): Generator<ChunkLocation> {
+  for (const location of pointers.locations()) {
     const tar = tars.get(location.blob);
     const problem = pointerProblem(location, tar);
     // The tier may have changed since the pointer was written.
