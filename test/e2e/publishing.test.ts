@@ -1,11 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { failedBatches, recordUpload, sealDueBatches } from '../../src/archive/batches.ts';
 import { listReceipts } from '../../src/archive/receipt.ts';
+import { publishNow } from '../../src/local/demo/watch.ts';
+import { eventTypes, type HistoryEvent } from '../../src/local/durable/protocol.ts';
 import { hostFunctions } from '../../src/local/stack.ts';
 import { readSourceState } from '../../src/publish/due.ts';
 import type { Snapshot } from '../../src/snapshots/snapshot.ts';
+import { type FaultyProxy, startFaultyProxy } from '../kit/faulty-proxy.ts';
 import { contentOf } from '../kit/repository.ts';
 import { type Hosted, startHosted, until } from './hosted.ts';
 
@@ -170,7 +173,7 @@ describe('through the hosted functions on Azurite', () => {
     120_000,
   );
 
-  // The last one: it replaces the host.
+  // The last ones: they replace the host.
   test('a host that is killed in the middle of a publish is followed by one that finishes it', async () => {
     const first = await drop('killed', manyFiles('killed', 40));
     const release = await hosted.blockShards();
@@ -189,7 +192,85 @@ describe('through the hosted functions on Azurite', () => {
     expect(Object.keys(await contentOf(hosted.repository, second)).length).toBe(80);
     expect((await snapshotsOf('killed')).length).toBe(2);
   }, 120_000);
+
+  test('one publish flushes shards and builds filetrees at the same time, and its snapshot waits for both', async () => {
+    const { host: replaced, environment, connectionString } = hosted.stack;
+    await replaced.kill();
+    const proxy = await startFaultyProxy(connectionString);
+    onTestFinished(() => proxy.stop());
+    const storage = { ...environment, FIRN_STORAGE: proxy.connectionString };
+    await using host = await hostFunctions(storage, { httpPort: 0 });
+    const flushes = 256 / hosted.repository.settings.flushRootsPerActivity;
+    let parent: Snapshot | undefined;
+    for (const [held, others] of [
+      ['filetrees', new Array<string>(flushes).fill('flushShards')],
+      ['chunk-index', ['buildFiletrees', ...new Array<string>(flushes - 1).fill('flushShards')]],
+    ] as const) {
+      const release = holdOneWrite(proxy, held);
+      try {
+        for (let n = 0; n < 8; n += 1) await hosted.put(`overlap/${n}/${held}`, `${n} ${held}`);
+        await hosted.recorded('overlap', 8);
+        await publishNow(host.url, 'overlap');
+        const { scheduled } = await until(`only the write below ${held} is missing`, async () => {
+          const tasks = await tasksOf(host.url, 'overlap');
+          return tasks.completed.join() === ['planPublish', ...others].toSorted().join() ? tasks : undefined;
+        });
+        expect(scheduled).not.toContain('commitSnapshot');
+        expect((await hosted.repository.snapshots.readHead('overlap'))?.snapshot.id).toBe(parent?.id);
+      } finally {
+        release();
+      }
+      const snapshot = await hosted.published('overlap', parent);
+      expect(snapshot.totals.files).toBe((parent?.totals.files ?? 0) + 8);
+      parent = snapshot;
+    }
+    expect(Object.keys(await contentOf(hosted.repository, parent!))).toHaveLength(16);
+  }, 120_000);
 });
+
+const steps = ['chunk-index', 'filetrees'] as const;
+
+/**
+ * Writes of shards and of filetrees reach the storage only once there is one of each; and the first below `held` only
+ * when it is released.
+ */
+function holdOneWrite(proxy: FaultyProxy, held: (typeof steps)[number]): () => void {
+  const arrived = new Map(steps.map((step) => [step, Promise.withResolvers<void>()]));
+  const both = Promise.all([...arrived.values()].map(({ promise }) => promise));
+  const released = Promise.withResolvers<void>();
+  let isHeld = false;
+  proxy.hold = (method, url) => {
+    const step = steps.find((each) => method === 'PUT' && decodeURIComponent(url).includes(`/${each}/`));
+    if (step === undefined) return undefined;
+    arrived.get(step)?.resolve();
+    if (step !== held || isHeld) return both;
+    isHeld = true;
+    return Promise.all([both, released.promise]);
+  };
+  return () => {
+    released.resolve();
+    for (const { resolve } of arrived.values()) resolve();
+  };
+}
+
+interface Tasks {
+  /** Names of activities, in alphabetical order. */
+  readonly scheduled: readonly string[];
+  readonly completed: readonly string[];
+}
+
+/** What the running publish of a source has asked for, and what of it is done: its history tells both in one. */
+async function tasksOf(hostUrl: string, source: string): Promise<Tasks> {
+  const path = `/runtime/webhooks/durabletask/instances/publish-${source}?showHistory=true`;
+  const response = await fetch(hostUrl + path);
+  if (response.status === 404) return { scheduled: [], completed: [] };
+  const status = (await response.json()) as { runtimeStatus?: string; historyEvents?: HistoryEvent[] };
+  const events = status.runtimeStatus === 'Running' ? (status.historyEvents ?? []) : [];
+  const ofType = (type: number) => events.filter(({ EventType }) => EventType === type);
+  const names = new Map(ofType(eventTypes.TaskScheduled).map(({ EventId, Name }) => [EventId, String(Name)]));
+  const completed = ofType(eventTypes.TaskCompleted).map((event) => names.get(Number(event.TaskScheduledId)) ?? '');
+  return { scheduled: [...names.values()].toSorted(), completed: completed.toSorted() };
+}
 
 /** Files of different content, so many that most roots of the index get a chunk. */
 function manyFiles(name: string, count: number): Record<string, string> {
