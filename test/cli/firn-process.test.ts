@@ -1,55 +1,22 @@
 /** The command line as users run it: a process of its own, over a storage service. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { errorCodes } from '../../src/errors.ts';
 import { azuriteConnectionString, uniqueName } from '../kit/azurite.ts';
 import { filesIn, makeTree, temporaryFolder } from '../kit/local-tree.ts';
 import { jsonLines } from './cli.ts';
+import { type FinishedProcess, type FirnProcessOptions, runFirnProcess } from './firn-process.ts';
 
-const launcher = fileURLToPath(new URL('../../src/cli/firn.js', import.meta.url));
 /** Nobody, in most systems. */
 const UNPRIVILEGED_ID = 65_534;
 
-interface Finished {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-interface FirnOptions {
-  readonly env?: Record<string, string>;
-  readonly cwd?: string;
-  readonly uid?: number;
-  /** Options of Node itself. */
-  readonly nodeOptions?: readonly string[];
-  /** Called once the process runs. */
-  readonly onStart?: (child: ChildProcess) => void;
-}
-
 let environment: Record<string, string>;
 
-async function firn(argv: readonly string[], options: FirnOptions = {}): Promise<Finished> {
-  const { uid, cwd, nodeOptions = [], env = {}, onStart } = options;
-  const child = spawn(process.execPath, [...nodeOptions, launcher, ...argv], {
-    env: { PATH: process.env.PATH, HOME: '/', ...environment, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-    ...(cwd !== undefined && { cwd }),
-    ...(uid !== undefined && { uid, gid: uid }),
-  });
-  const stdout: Buffer[] = [];
-  const stderr: Buffer[] = [];
-  child.stdout.on('data', (data: Buffer) => stdout.push(data));
-  child.stderr.on('data', (data: Buffer) => stderr.push(data));
-  onStart?.(child);
-  const code = await new Promise<number | null>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', resolve);
-  });
-  return { code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() };
+async function firn(argv: readonly string[], options: FirnProcessOptions = {}): Promise<FinishedProcess> {
+  return await runFirnProcess(argv, { ...options, env: { ...environment, ...options.env } });
 }
 
 beforeAll(async () => {
