@@ -8,21 +8,27 @@ import {
   partitionOfBlob,
   type SealedPartition,
 } from './manifest.ts';
-import { encodeHeader, headerBytes } from './partition.ts';
+import { encodeHeader, encodeRecord, headerBytes, type PartitionHeader, type PartitionKind } from './partition.ts';
 import { PartitionCount } from './partition-count.ts';
-import { filterBlobName, writeFilter } from './partition-filter.ts';
+import { decodePartition } from './partition-decoding.ts';
+import { filterBlobName, partitionOfFilter, writeFilter } from './partition-filter.ts';
+import { readRanges } from './partition-ranges.ts';
+import type { PartitionRecord } from './record.ts';
 
-/** Creates a partition that holds its header only. @returns the name of its blob, without the folder. */
+/** Names tried; one is free by chance, but an answer may be lost. */
+const CREATES_MAX = 3;
+
+/** Creates a partition, with its first records where it is created with some. @returns the name of its blob, without the folder. */
 export async function createPartition(
   state: BlobStore,
   source: string,
-  partition: number,
-  created: Date,
-  options?: CallOptions,
+  header: Omit<PartitionHeader, 'source'>,
+  options: CallOptions & { readonly records?: readonly PartitionRecord[] } = {},
 ): Promise<string> {
-  const blob = `${partitionDigits(partition)}-${randomBytes(4).toString('hex')}`;
-  const header = encodeHeader({ source, partition, created, kind: 'log' });
-  await state.createAppend(partitionBlobName(source, blob), header, options);
+  const blob = `${partitionDigits(header.partition)}-${randomBytes(4).toString('hex')}`;
+  const records = (options.records ?? []).map((record) => encodeRecord(record));
+  const first = Buffer.concat([encodeHeader({ ...header, source }), ...records]);
+  await state.createAppend(partitionBlobName(source, blob), first, options);
   return blob;
 }
 
@@ -69,15 +75,48 @@ export async function deletePartition(
   await state.delete(partitionBlobName(source, blob), options);
 }
 
+/** A blob under `journal/<source>/`: a partition, or the filter of one; names without the folder. */
+export type JournalBlob =
+  | { readonly partition: string; readonly filterOf?: undefined; readonly item: BlobItem }
+  | { readonly partition?: undefined; readonly filterOf: string; readonly item: BlobItem };
+
+/** The partitions of a source and their filters, in the order of their names. */
+export async function* listJournal(
+  state: BlobStore,
+  source: string,
+  options: CallOptions = {},
+): AsyncGenerator<JournalBlob> {
+  const prefix = journalPrefix(source);
+  for await (const item of state.list({ ...options, prefix })) {
+    const name = item.name.slice(prefix.length);
+    const filterOf = partitionOfFilter(name);
+    if (partitionOfBlob(name) !== undefined) yield { partition: name, item };
+    else if (filterOf !== undefined) yield { filterOf, item };
+  }
+}
+
 /** All partition blobs of a source, in the order of their numbers. */
 export async function* listPartitions(
   state: BlobStore,
   source: string,
   options: CallOptions = {},
 ): AsyncGenerator<{ readonly blob: string; readonly item: BlobItem }> {
-  const prefix = journalPrefix(source);
-  for await (const item of state.list({ ...options, prefix })) {
-    const blob = item.name.slice(prefix.length);
-    if (partitionOfBlob(blob) !== undefined) yield { blob, item };
+  for await (const { partition, item } of listJournal(state, source, options)) {
+    if (partition !== undefined) yield { blob: partition, item };
   }
+}
+
+/** The kind that the header names; undefined when it is damaged. */
+export async function readPartitionKind(
+  state: BlobStore,
+  source: string,
+  blob: string,
+  options?: CallOptions,
+): Promise<PartitionKind | undefined> {
+  const name = partitionBlobName(source, blob);
+  const head = readRanges(state, name, { ...options, to: headerBytes(source) });
+  for await (const event of decodePartition(head, { blob: name })) {
+    return event.kind === 'header' ? event.header.kind : undefined;
+  }
+  return undefined;
 }

@@ -219,11 +219,21 @@ export function createAzureBlobStore(container: ContainerClient): BlobStore {
           conditions: ifNew,
           ...sdkSignal(options.signal),
         });
-        const added = await client.appendBlock(first, first.length, {
-          conditions: { appendPosition: 0 },
-          ...sdkSignal(options.signal),
-        });
-        return { ...written(added), offset: 0, blocks: added.blobCommittedBlockCount ?? 1 };
+        try {
+          const added = await client.appendBlock(first, first.length, {
+            conditions: { appendPosition: 0 },
+            ...sdkSignal(options.signal),
+          });
+          return { ...written(added), offset: 0, blocks: added.blobCommittedBlockCount ?? 1 };
+        } catch (error) {
+          if (failureOf(error) !== 'position') throw error;
+          // Where the answer to the first try was lost, the second meets its own work.
+          const properties = await client.getProperties(sdkSignal(options.signal));
+          if ((properties.contentLength ?? 0) < first.length) throw error;
+          const there = await client.downloadToBuffer(0, first.length, sdkSignal(options.signal));
+          if (!there.equals(first)) throw error;
+          return { ...written(properties), offset: 0, blocks: properties.blobCommittedBlockCount ?? 1 };
+        }
       });
     },
 

@@ -34,10 +34,21 @@ export interface Storage {
   queue(name: string): QueueClient;
 }
 
+export interface ConnectOptions {
+  /** Internal, for tests: in the place of the waits between tries. */
+  readonly retryMs?: number;
+}
+
 /** Fails with FIRN_SETTING_INVALID when the connection cannot be understood. */
-export function connectStorage(connection: StorageConnection): Storage {
+export function connectStorage(connection: StorageConnection, { retryMs }: ConnectOptions = {}): Storage {
+  const retry = {
+    ...retryOptions,
+    ...(retryMs !== undefined && { retryDelayInMs: retryMs, maxRetryDelayInMs: retryMs }),
+  };
   const { blobs, queues } =
-    'connectionString' in connection ? fromConnectionString(connection.connectionString) : fromIdentity(connection);
+    'connectionString' in connection
+      ? fromConnectionString(connection.connectionString, retry)
+      : fromIdentity(connection, retry);
   return {
     url: blobs.url.split('?', 1)[0] ?? blobs.url,
     container: (name) => createAzureBlobStore(blobs.getContainerClient(name)),
@@ -50,13 +61,13 @@ interface Services {
   readonly queues: QueueServiceClient;
 }
 
-function fromConnectionString(connectionString: string): Services {
+function fromConnectionString(connectionString: string, retry: StorageRetryOptions): Services {
   const text = connectionString.trim();
   const isHttps = !/^UseDevelopmentStorage=true|DefaultEndpointsProtocol=http;|BlobEndpoint=http:/i.test(text);
   try {
     return {
-      blobs: BlobServiceClient.fromConnectionString(text, pipelineOptions(isHttps)),
-      queues: QueueServiceClient.fromConnectionString(text, pipelineOptions(isHttps)),
+      blobs: BlobServiceClient.fromConnectionString(text, pipelineOptions(isHttps, retry)),
+      queues: QueueServiceClient.fromConnectionString(text, pipelineOptions(isHttps, retry)),
     };
   } catch {
     // The SDK's own message may repeat the value, which holds a key.
@@ -67,13 +78,16 @@ function fromConnectionString(connectionString: string): Services {
   }
 }
 
-function fromIdentity(connection: Exclude<StorageConnection, { connectionString: string }>): Services {
+function fromIdentity(
+  connection: Exclude<StorageConnection, { connectionString: string }>,
+  retry: StorageRetryOptions,
+): Services {
   const blobUrl = serviceUrl('FIRN_STORAGE__blobServiceUri', connection.blobServiceUri);
   const queueUrl = serviceUrl('FIRN_STORAGE__queueServiceUri', connection.queueServiceUri);
   const credential = lazyCredential(connection.clientId);
   return {
-    blobs: new BlobServiceClient(blobUrl.href, credential, pipelineOptions(blobUrl.protocol === 'https:')),
-    queues: new QueueServiceClient(queueUrl.href, credential, pipelineOptions(queueUrl.protocol === 'https:')),
+    blobs: new BlobServiceClient(blobUrl.href, credential, pipelineOptions(blobUrl.protocol === 'https:', retry)),
+    queues: new QueueServiceClient(queueUrl.href, credential, pipelineOptions(queueUrl.protocol === 'https:', retry)),
   };
 }
 
@@ -109,8 +123,8 @@ interface PipelineOptions {
   agent?: HttpAgent | HttpsAgent;
 }
 
-function pipelineOptions(isHttps: boolean): PipelineOptions {
-  const options: PipelineOptions = { retryOptions };
+function pipelineOptions(isHttps: boolean, retry: StorageRetryOptions): PipelineOptions {
+  const options: PipelineOptions = { retryOptions: retry };
   // The SDK brings an agent of its own for a proxy, and leaves ours alone if there is one.
   if (!proxyNamed()) options.agent = limitedAgent(isHttps);
   return options;

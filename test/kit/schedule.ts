@@ -11,6 +11,7 @@ import type * as zlib from 'node:zlib';
 import type { Containers } from '../../src/repository.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
 import type { LockClock } from '../../src/storage/lock-clock.ts';
+import { type Choose, chooserFrom } from './random.ts';
 
 interface Waiting {
   readonly label: string;
@@ -24,19 +25,8 @@ interface Timer {
 
 const IDLE_TURNS_MAX = 2_000;
 
-/** Mulberry32: 32 bits of state are enough for a test's choices. */
-function randomFrom(seed: number): (below: number) => number {
-  let state = seed >>> 0;
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * below);
-  };
-}
-
 export class Schedule {
-  readonly #random: (below: number) => number;
+  readonly #choose: Choose;
   readonly #startMs: number;
   readonly #timerOdds: number;
   readonly #waiting: Waiting[] = [];
@@ -47,7 +37,7 @@ export class Schedule {
 
   /** @param timerOdds one in so many steps lets a timer fire though an operation waits: then its process is slow. */
   constructor(seed: number, { startMs = Date.parse('2026-01-01T00:00:00Z'), timerOdds = 300 } = {}) {
-    this.#random = randomFrom(seed);
+    this.#choose = chooserFrom(seed);
     this.#startMs = startMs;
     this.#timerOdds = timerOdds;
   }
@@ -117,7 +107,7 @@ export class Schedule {
 
   /** One operation, or one timer: that is chosen least often, or when nothing else is left. */
   #step(): boolean {
-    const timers = this.#timers.size > 0 && (this.#waiting.length === 0 || this.#random(this.#timerOdds) === 0);
+    const timers = this.#timers.size > 0 && (this.#waiting.length === 0 || this.#choose(this.#timerOdds) === 0);
     if (timers) {
       const next = [...this.#timers].reduce((first, timer) => (timer.atMs < first.atMs ? timer : first));
       this.#timers.delete(next);
@@ -126,7 +116,7 @@ export class Schedule {
       next.call();
       return true;
     }
-    const [chosen] = this.#waiting.splice(this.#random(this.#waiting.length), 1);
+    const [chosen] = this.#waiting.splice(this.#choose(this.#waiting.length), 1);
     if (chosen === undefined) return false;
     this.trace.push(chosen.label);
     chosen.go();
