@@ -6,7 +6,7 @@ import { hashOf, locationOf } from '../kit/arbitraries.ts';
 import { locationsIn } from './index-kit.ts';
 import { chunksOf, createStorage, placeIn, putPacked, putPointer, putShard, putTar } from './repairing.ts';
 
-const ROOTS = 4;
+const ROOTS = 2;
 const kinds: readonly (keyof CollectedRoot)[] = ['proved', 'pointers'];
 
 /** Places of few chunks in few roots, so that many chunks have several. */
@@ -17,7 +17,7 @@ const anyPlaces = fc.array(
       location: locationOf(`0${root}${hashOf(String(n)).slice(2)}`, copy),
       as,
     })),
-  { maxLength: 700 },
+  { minLength: 600, maxLength: 1_000 },
 );
 
 function collect(places: readonly { location: ChunkLocation; as: keyof CollectedRoot }[], countMax: number) {
@@ -39,7 +39,7 @@ function collect(places: readonly { location: ChunkLocation; as: keyof Collected
 describe('the collector of a repair', () => {
   test('gives one place of each chunk, the same whatever the order, and however many passes its limit takes', () => {
     fc.assert(
-      fc.property(anyPlaces, fc.nat(400), fc.func(fc.nat()), (places, countMax, rank) => {
+      fc.property(anyPlaces, fc.nat(1_000), fc.func(fc.nat()), (places, countMax, rank) => {
         const { roots } = collect(places, Number.POSITIVE_INFINITY);
         const order = new Map(places.map((place) => [place, rank(place)]));
         const shuffled = places.toSorted((a, b) => (order.get(a) ?? 0) - (order.get(b) ?? 0));
@@ -51,6 +51,7 @@ describe('the collector of a repair', () => {
           expect(roots.flatMap((root) => root[kind].map(({ hash }) => hash))).toEqual([...new Set(hashes)].sort());
         }
       }),
+      { numRuns: 20 },
     );
   });
 });
