@@ -3,62 +3,99 @@
  * only when every one of them succeeded, the snapshot. Activities answer instead of failing, so that all of them have
  * ended when the orchestrator decides; what failed and may pass is tried again, alone, a few times. When it does not,
  * the orchestration fails, no snapshot is written, and the receipts wait for the next publish.
+ *
+ * One run holds the lock of its source from its plan to its commit: every activity brings the same lease id, which follows
+ * from the run and so is the same again after a replay, on whatever host. An activity that ends leaves the lock to the
+ * others; the commit gives it back, or the last activity of a run that failed. Where neither comes to it the lease ends.
+ * When the waits between tries are longer than the lease, the next activity takes the lock again, or is told who has it.
  */
 
 import type { OrchestrationContext } from 'durable-functions';
 import * as df from 'durable-functions';
 import { FirnError, problemOf } from '../src/errors.ts';
 import { groupRoots, type PlanReference, planPublish, type RootRange } from '../src/publish/plan.ts';
+import { endPublish, type HeldPublish, underPublishLock } from '../src/publish/publish-lock.ts';
 import { type BuiltTree, buildFiletrees, commitSnapshot, flushShards } from '../src/publish/steps.ts';
+import type { Repository } from '../src/repository.ts';
+import { leaseIdFor } from '../src/storage/locks.ts';
 import { type Answer, answeringExcept } from './shared/answering.ts';
 import { appSettings, logFailure, repositoryOf } from './shared/application.ts';
-import { PUBLISH_ORCHESTRATOR } from './shared/publishing.ts';
+import { PUBLISH_ORCHESTRATOR, publishInstanceId } from './shared/publishing.ts';
 
 const TRIES_MAX = 4;
 const RETRY_AFTER_MS = appSettings.publishRetrySeconds * 1000;
 
-/** The plan is gone then; only a new plan helps. */
-const answering = answeringExcept(['FIRN_PUBLISH_CONFLICT', 'FIRN_RECEIPT_DAMAGED']);
+/** A repair or another publisher is at work: the run ends, and the timer starts the next. */
+const waitingFor = ['FIRN_REPAIR_UNFINISHED', 'FIRN_LOCK_BUSY'] as const;
+
+/** With the first two the plan is gone; only a new plan helps. */
+const answering = answeringExcept(['FIRN_PUBLISH_CONFLICT', 'FIRN_RECEIPT_DAMAGED', ...waitingFor]);
+
+/** What all activities of a run are given. */
+interface Run {
+  readonly source: string;
+  readonly leaseId: string;
+}
 
 interface PlannedPublish {
   readonly plan: PlanReference;
   readonly groups: readonly RootRange[];
 }
 
-interface FlushInput extends RootRange {
+interface StepInput {
+  readonly run: Run;
   readonly plan: PlanReference;
 }
 
-interface CommitInput {
-  readonly plan: PlanReference;
+type FlushInput = StepInput & RootRange;
+
+interface CommitInput extends StepInput {
   readonly tree: BuiltTree;
 }
 
-df.app.activity('planPublish', {
-  handler: answering(async (source: string, context): Promise<PlannedPublish | null> => {
+/** An activity that holds the lock of its run. It does not wait for another's: the orchestrator tries again later. */
+function step<I extends { readonly run: Run }, T>(
+  work: (repository: Repository, input: I, held: HeldPublish) => Promise<T>,
+) {
+  return answering(async (input: I, context): Promise<T> => {
     const repository = await repositoryOf(context);
-    const plan = await planPublish(repository, source);
-    return plan ? { plan, groups: groupRoots(repository.settings.flushRootsPerActivity) } : null;
+    const { source, leaseId } = input.run;
+    const options = { leaseId, by: `the orchestration ${publishInstanceId(source)}`, waitMsMax: 0 };
+    return await underPublishLock(repository, source, options, (held) => work(repository, input, held));
+  });
+}
+
+df.app.activity('planPublish', {
+  handler: step(async (repository, { run }: { run: Run }, held): Promise<PlannedPublish | null> => {
+    const plan = await planPublish(repository, run.source, held);
+    if (plan) return { plan, groups: groupRoots(repository.settings.flushRootsPerActivity) };
+    await held.release();
+    return null;
   }),
 });
 
 df.app.activity('flushShards', {
-  handler: answering(async ({ plan, from, to }: FlushInput, context) =>
-    flushShards(await repositoryOf(context), plan, { from, to }),
+  handler: step((repository, { plan, from, to }: FlushInput, held) =>
+    flushShards(repository, plan, { from, to }, held),
   ),
 });
 
 df.app.activity('buildFiletrees', {
-  handler: answering(async ({ plan }: { plan: PlanReference }, context) =>
-    buildFiletrees(await repositoryOf(context), plan),
-  ),
+  handler: step((repository, { plan }: StepInput, held) => buildFiletrees(repository, plan, held)),
 });
 
 df.app.activity('commitSnapshot', {
-  handler: answering(async ({ plan, tree }: CommitInput, context) => {
-    const { outcome, snapshot } = await commitSnapshot(await repositoryOf(context), plan, tree);
+  handler: step(async (repository, { plan, tree }: CommitInput, held) => {
+    const { outcome, snapshot } = await commitSnapshot(repository, plan, tree, held);
+    await held.release();
     return { outcome, snapshot: snapshot?.id };
   }),
+});
+
+df.app.activity('endPublish', {
+  handler: answering(async ({ source, leaseId }: Run, context) =>
+    endPublish(await repositoryOf(context), source, leaseId),
+  ),
 });
 
 interface Call {
@@ -101,24 +138,41 @@ function* runAll(context: OrchestrationContext, calls: readonly Call[]): Steps<u
   }
 }
 
-function* publish(context: OrchestrationContext, source: unknown): Steps<unknown> {
-  const [planned] = (yield* runAll(context, [{ activity: 'planPublish', input: source }])) as [PlannedPublish | null];
+function* publishSteps(context: OrchestrationContext, run: Run): Steps<unknown> {
+  const [planned] = (yield* runAll(context, [{ activity: 'planPublish', input: { run } }])) as [PlannedPublish | null];
   if (planned === null) return { outcome: 'nothing' };
   const { plan, groups } = planned;
   const [tree] = yield* runAll(context, [
-    { activity: 'buildFiletrees', input: { plan } },
-    ...groups.map((range) => ({ activity: 'flushShards', input: { plan, ...range } })),
+    { activity: 'buildFiletrees', input: { run, plan } },
+    ...groups.map((range) => ({ activity: 'flushShards', input: { run, plan, ...range } })),
   ]);
-  const [committed] = yield* runAll(context, [{ activity: 'commitSnapshot', input: { plan, tree } }]);
+  const [committed] = yield* runAll(context, [{ activity: 'commitSnapshot', input: { run, plan, tree } }]);
   return committed;
+}
+
+function* publish(context: OrchestrationContext, source: string): Steps<unknown> {
+  const { instanceId } = context.df;
+  // The same in every replay of this execution, and another in the next of the same instance.
+  const execution = context.df.newGuid(instanceId);
+  const run = { source, leaseId: leaseIdFor(`${instanceId} ${execution}`) };
+  try {
+    return yield* publishSteps(context, run);
+  } catch (error) {
+    // All activities have ended then. What this one answers changes nothing: the lease ends by itself.
+    if (error instanceof StepFailure) yield context.df.callActivity('endPublish', run);
+    throw error;
+  }
 }
 
 df.app.orchestration(PUBLISH_ORCHESTRATOR, function* (context): Steps<unknown> {
   try {
-    return yield* publish(context, context.df.getInput());
+    return yield* publish(context, String(context.df.getInput()));
   } catch (error) {
-    // Another publisher carried out the plan: the snapshot is there.
-    if (error instanceof StepFailure && error.code === 'FIRN_PUBLISH_CONFLICT') return { outcome: 'superseded' };
+    if (error instanceof StepFailure) {
+      // Another publisher carried out the plan: the snapshot is there.
+      if (error.code === 'FIRN_PUBLISH_CONFLICT') return { outcome: 'superseded' };
+      if (waitingFor.some((code) => code === error.code)) return { outcome: 'waiting', reason: error.message };
+    }
     const source = String(context.df.getInput());
     logFailure(context, new FirnError('FIRN_PUBLISH_FAILED', { source, problem: problemOf(error) }));
     throw error;

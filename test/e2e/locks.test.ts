@@ -1,0 +1,56 @@
+/** The lock of a hosted publish: one run holds it over all its activities, also over the death of its host. */
+import { expect, test } from 'vitest';
+import { hostFunctions } from '../../src/local/stack.ts';
+import { publishSource } from '../../src/publish/publish-source.ts';
+import type { Repository } from '../../src/repository.ts';
+import { publishLock } from '../../src/storage/lock-names.ts';
+import { findLock } from '../../src/storage/lock-states.ts';
+import { contentOf } from '../kit/repository.ts';
+import { startHosted, until } from './hosted.ts';
+
+test('a run holds its lock between its activities, names itself to others, and goes on with it after its host was killed', async () => {
+  await using hosted = await startHosted();
+  const { repository } = hosted;
+  const stateOfLock = () => findLock(repository.state.store, publishLock('docs'), {});
+  await hosted.put('docs/a', 'one');
+  await hosted.recorded('docs', 1);
+  await hosted.publish('docs');
+  const first = await hosted.published('docs', undefined);
+  await until('the run has given its lock back', async () =>
+    (await stateOfLock())?.held === false ? true : undefined,
+  );
+
+  const release = await hosted.blockShards();
+  await hosted.put('docs/b', inTheSameShard(repository, 'one'));
+  await hosted.recorded('docs', 1);
+  await hosted.publish('docs');
+  await until('a flush failed', () =>
+    hosted.logs.find((line) => line.includes('flushShards') && line.includes('leased')),
+  );
+  const impatient = { ...repository, settings: { ...repository.settings, lockWaitSeconds: 0 } };
+  await expect(publishSource(impatient, 'docs')).rejects.toMatchObject({
+    code: 'FIRN_LOCK_BUSY',
+    details: {
+      lock: 'publish-docs',
+      owner: expect.stringMatching(/ since .* \(publish of docs by the orchestration publish-docs\)$/),
+    },
+  });
+  const held = await stateOfLock();
+  await hosted.stack.host.kill();
+  await release();
+  await using _next = await hostFunctions(hosted.stack.environment, { httpPort: 0 });
+  const second = await hosted.published('docs', first);
+  expect(await contentOf(repository, second)).toEqual({ a: 'one', b: inTheSameShard(repository, 'one') });
+  const after = await until('the run has given its lock back', async () => {
+    const lock = await stateOfLock();
+    return lock?.held ? undefined : lock;
+  });
+  // The same lease, so the same owner: nobody else had it in between.
+  expect(after.last).toEqual(held?.last);
+}, 120_000);
+
+/** Another content, whose chunk is in the same root of the index. */
+function inTheSameShard({ keys }: Repository, content: string): string {
+  const rootOf = (text: string) => keys.hash(Buffer.from(text)).slice(0, 2);
+  for (let n = 0; ; n += 1) if (rootOf(`${content} ${n}`) === rootOf(content)) return `${content} ${n}`;
+}
