@@ -10,7 +10,9 @@ import { BlobStoreError, type CallOptions, isBlobFailure } from '../storage/blob
 import type { Block } from './append-queue.ts';
 import { type BatchInfo, infoOf } from './batch-info.ts';
 import type { JournalParts } from './journal-parts.ts';
-import { activePartition, type PartitionEntry, partitionBlobName, withActive, withSealed } from './manifest.ts';
+import { deleteUnnamed } from './left-behind.ts';
+import { activePartition, type PartitionEntry, partitionBlobName, type SealedPartition } from './manifest.ts';
+import { withActive, withSealed } from './manifest-steps.ts';
 import { headerBytes } from './partition.ts';
 import { createPartition, deletePartition, sealPartition } from './partition-blob.ts';
 import { PartitionCount } from './partition-count.ts';
@@ -80,22 +82,34 @@ export class ActivePartition {
 
   /** Makes a batch of an active partition. @returns it, unless another process was faster. */
   async rotate(entry: PartitionEntry, options?: CallOptions): Promise<BatchInfo[]> {
-    const { state, source, manifests, now } = this.#parts;
+    const { state, source, manifests } = this.#parts;
     const { blob } = entry;
     if (activePartition((await manifests.load(options)).manifest)?.blob !== blob) {
-      this.#forget(blob);
+      this.forget(blob);
       return [];
     }
-    const known = this.#known?.entry.blob === blob ? this.#known.count : undefined;
-    const count = known ?? new PartitionCount(state, source, blob);
-    const sealed = await sealPartition(state, source, blob, { ...options, now, count });
+    const sealed = await this.seal(entry, options);
     const { changed } = await manifests.update((manifest) => withSealed(manifest, blob, sealed), options);
-    this.#forget(blob);
-    if (sealed !== undefined) this.redeliveries.remember(blob, count.ids);
+    this.forget(blob);
     if (!changed) return [];
     if (sealed !== undefined) return [infoOf({ ...entry, ...sealed })];
     await deletePartition(state, source, blob, options);
     return [];
+  }
+
+  /** Shuts out whoever appends to it, and counts it; naming it as sealed is the caller's. @returns undefined when it is empty. */
+  async seal({ blob }: PartitionEntry, options?: CallOptions): Promise<SealedPartition | undefined> {
+    const { state, source, now } = this.#parts;
+    const known = this.#known?.entry.blob === blob ? this.#known.count : undefined;
+    const count = known ?? new PartitionCount(state, source, blob);
+    const sealed = await sealPartition(state, source, blob, { ...options, now, count });
+    if (sealed !== undefined) this.redeliveries.remember(blob, count.ids);
+    return sealed;
+  }
+
+  /** It is not active any more. */
+  forget(blob: string): void {
+    if (this.#known?.entry.blob === blob) this.#known = undefined;
   }
 
   async isDue(entry: PartitionEntry, force: boolean, options?: CallOptions): Promise<boolean> {
@@ -124,10 +138,6 @@ export class ActivePartition {
     return this.#known;
   }
 
-  #forget(blob: string): void {
-    if (this.#known?.entry.blob === blob) this.#known = undefined;
-  }
-
   async #open(): Promise<Known> {
     const { state, source, manifests, now } = this.#parts;
     for (let tries = 0; tries < APPEND_TRIES_MAX; tries += 1) {
@@ -137,13 +147,14 @@ export class ActivePartition {
       const entry = activePartition(loaded.manifest);
       if (entry !== undefined) return this.#remember(entry, 0);
       const created = now();
-      const blob = await createPartition(state, source, loaded.manifest.next, created);
+      const header = { partition: loaded.manifest.next, created, kind: 'log' } as const;
+      const blob = await createPartition(state, source, header);
       const manifest = withActive(loaded.manifest, blob, created.toISOString());
       const written = manifest && (await manifests.tryWrite(loaded, manifest));
       const started = written && activePartition(written.manifest);
       if (started !== undefined) return this.#remember(started, headerBytes(source));
-      // Another was faster, and nobody has seen this one.
-      await state.delete(partitionBlobName(source, blob));
+      // Another was faster.
+      await deleteUnnamed(this.#parts, blob);
     }
     const problem = `others changed the journal of ${source} each of ${APPEND_TRIES_MAX} times`;
     throw new FirnError('FIRN_STORAGE_FAILED', { url: state.url, problem });

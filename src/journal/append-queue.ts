@@ -69,6 +69,8 @@ interface Waiting {
   readonly call: Call;
 }
 
+function noop(): void {}
+
 export class AppendQueue {
   readonly #options: AppendQueueOptions;
   /** Calls with records that are not encoded yet, oldest first. */
@@ -79,6 +81,8 @@ export class AppendQueue {
   #bytesPeak = 0;
   #writing = false;
   #closed = false;
+  /** One for each call that is not settled; it never rejects. */
+  readonly #unsettled = new Set<Promise<void>>();
   #idle: PromiseWithResolvers<void> | undefined;
 
   constructor(options: AppendQueueOptions) {
@@ -130,12 +134,21 @@ export class AppendQueue {
     };
     signal?.addEventListener('abort', onAbort, { once: true });
     this.#line.add(call);
+    const settled = promise.then(noop, noop);
+    this.#unsettled.add(settled);
     void this.#pump();
     try {
       return await promise;
     } finally {
+      this.#unsettled.delete(settled);
       signal?.removeEventListener('abort', onAbort);
     }
+  }
+
+  /** Resolves when every call that was taken so far is settled. @throws FIRN_JOURNAL_CLOSED. */
+  async settled(): Promise<void> {
+    if (this.#closed) throw new FirnError('FIRN_JOURNAL_CLOSED', { source: this.#options.source });
+    await Promise.all(this.#unsettled);
   }
 
   /** Takes nothing more. Resolves when every call that was taken is settled; calling it again waits for the same. */

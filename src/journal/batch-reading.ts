@@ -1,11 +1,11 @@
 /** Reading a batch: its records once each, in the order they were appended, and a report on what was not read. */
 import { FirnError } from '../errors.ts';
 import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
-import { batchName, type PartitionEntry, partitionBlobName, partitionOfBlob } from './manifest.ts';
+import { batchName, batchPartitions, type PartitionEntry, partitionBlobName, partitionOfBlob } from './manifest.ts';
 import type { ManifestStore } from './manifest-store.ts';
 import type { PartitionHeader } from './partition.ts';
-import { type CorruptRange, decodePartition, type UnknownRecord } from './partition-decoding.ts';
-import { readRanges } from './partition-ranges.ts';
+import type { CorruptRange, UnknownRecord } from './partition-decoding.ts';
+import { readPartition } from './partition-reading.ts';
 import type { JournalRecord } from './record.ts';
 
 export interface ReadReport {
@@ -60,7 +60,7 @@ async function* recordsOf(
   const name = partitionBlobName(source, blob);
   const seen = new Set<string>();
   try {
-    for await (const event of decodePartition(readRanges(state, name, options), { blob: name })) {
+    for await (const event of readPartition(state, name, options)) {
       if (event.kind === 'header') {
         checkHeader(event.header, source, blob, name);
       } else if (event.kind === 'corrupt') {
@@ -93,8 +93,8 @@ async function entryOf(
   options: CallOptions,
 ): Promise<PartitionEntry> {
   const { manifest } = await manifests.load(options);
-  const entry = manifest.partitions.find((each) => batchName(each) === batch);
-  if (entry?.state !== 'sealed') {
+  const entry = batchPartitions(manifest).find((each) => batchName(each) === batch);
+  if (entry === undefined) {
     throw new FirnError('FIRN_BLOB_MISSING', { blob: partitionBlobName(source, batch) });
   }
   return entry;

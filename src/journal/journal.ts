@@ -20,8 +20,10 @@ import { AppendQueue } from './append-queue.ts';
 import { type BatchInfo, infoOf } from './batch-info.ts';
 import { type BatchReading, readBatch } from './batch-reading.ts';
 import { JOURNAL_RECORDS_MAX, type JournalParts, type JournalSettings } from './journal-parts.ts';
-import { adoptStrays, deleteRetired } from './left-behind.ts';
-import { activePartition, partitionBlobName, sealedPartitions, withRetired } from './manifest.ts';
+import { leaveSource, rejoinSource } from './leaving.ts';
+import { deleteRetired, takeUpStrays } from './left-behind.ts';
+import { activePartition, batchPartitions, partitionBlobName } from './manifest.ts';
+import { withRetired } from './manifest-steps.ts';
 import { ManifestStore } from './manifest-store.ts';
 import { type JournalMetrics, MetricsRecorder } from './metrics.ts';
 import { headerBytes } from './partition.ts';
@@ -48,7 +50,7 @@ export interface Journal extends AsyncDisposable {
    * half done. @returns the batches that came to be.
    */
   sealDue(options?: CallOptions & { readonly force?: boolean }): Promise<readonly BatchInfo[]>;
-  /** All batches that are not retired, oldest first. */
+  /** All batches that are neither retired nor left, oldest first. */
   batches(options?: CallOptions): Promise<readonly BatchInfo[]>;
   /** Something was appended that is in no batch yet. */
   hasOpenRecords(options?: CallOptions): Promise<boolean>;
@@ -59,12 +61,20 @@ export interface Journal extends AsyncDisposable {
   read(batch: string, options?: CallOptions): BatchReading;
   /** Deletes batches whose records are archived and published. Unknown batches are passed over. */
   retire(batches: readonly string[], options?: CallOptions): Promise<void>;
+  /**
+   * The source is finished: what is recorded and not published yet is no batch any more, and nobody archives it. Durable
+   * when it resolves; appends of this object that were called before belong to it, those that are called after it resolved
+   * do not. Leaving twice is leaving once.
+   */
+  leave(options?: CallOptions): Promise<void>;
+  /** Undoes the leaving. @returns the batches that come back: all that was left and is not given up by compaction yet. */
+  rejoin(options?: CallOptions): Promise<readonly BatchInfo[]>;
   /** What this object counted since it was opened. */
   metrics(): JournalMetrics;
   /**
    * Takes no more records, and resolves when every `append` that was called before is settled: its records are durable, or
-   * its caller was told why not. It waits as long as that takes. Closing again waits for the same. Everything but `append`
-   * works on.
+   * its caller was told why not. It waits as long as that takes. Closing again waits for the same. Everything works on but
+   * `append`, `leave` and `rejoin`.
    */
   close(): Promise<void>;
 }
@@ -104,8 +114,8 @@ export function openJournal(
     append: (records, options) => queue.append(records, options),
 
     async sealDue({ force = false, ...options } = {}) {
+      const sealed = await takeUpStrays(parts, options);
       await deleteRetired(parts, options);
-      const sealed = await adoptStrays(parts, options);
       const entry = activePartition((await manifests.load(options)).manifest);
       if (entry !== undefined && (await active.isDue(entry, force, options))) {
         sealed.push(...(await active.rotate(entry, options)));
@@ -114,7 +124,7 @@ export function openJournal(
     },
 
     async batches(options) {
-      return sealedPartitions((await manifests.load(options)).manifest).map(infoOf);
+      return batchPartitions((await manifests.load(options)).manifest).map(infoOf);
     },
 
     async hasOpenRecords(options) {
@@ -135,6 +145,16 @@ export function openJournal(
     async retire(batches, options) {
       if (batches.length > 0) await manifests.update((manifest) => withRetired(manifest, new Set(batches)), options);
       await deleteRetired(parts, options);
+    },
+
+    async leave(options) {
+      await queue.settled();
+      await leaveSource(parts, active, options);
+    },
+
+    async rejoin(options) {
+      await queue.settled();
+      return await rejoinSource(parts, active, options);
     },
 
     metrics: () => metrics.read(queue.depth),

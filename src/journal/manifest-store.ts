@@ -6,9 +6,11 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
 import { FirnError } from '../errors.ts';
 import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
-import { emptyManifest, encodeManifest, type Manifest, manifestBlob, parseManifest, withFound } from './manifest.ts';
+import { examinePartition } from './found-partition.ts';
+import { emptyManifest, encodeManifest, type Manifest, manifestBlob, parseManifest } from './manifest.ts';
 import { headerBytes } from './partition.ts';
-import { listPartitions, sealPartition } from './partition-blob.ts';
+import { listPartitions } from './partition-blob.ts';
+import { type FoundBlob, rebuildManifest } from './rebuild.ts';
 
 export interface LoadedManifest {
   readonly manifest: Manifest;
@@ -18,6 +20,7 @@ export interface LoadedManifest {
 
 const TRIES_MAX = 50;
 const PAUSE_MS_MAX = 20;
+const READS_MAX = 2;
 
 export class ManifestStore {
   readonly #state: BlobStore;
@@ -47,9 +50,13 @@ export class ManifestStore {
     options?: CallOptions,
   ): Promise<{ manifest: Manifest | undefined; write?: string; etag: string | undefined }> {
     try {
-      const { body, properties } = await this.#state.read(this.#blob, options);
-      const parsed = parseManifest(body, this.#blob);
-      return { manifest: parsed?.manifest, etag: properties.etag, ...(parsed && { write: parsed.write }) };
+      for (let tries = 1; ; tries += 1) {
+        const { body, properties } = await this.#state.read(this.#blob, options);
+        const parsed = parseManifest(body, this.#blob);
+        // It may have been damaged on the way.
+        if (parsed === undefined && tries < READS_MAX) continue;
+        return { manifest: parsed?.manifest, etag: properties.etag, ...(parsed && { write: parsed.write }) };
+      }
     } catch (error) {
       if (isBlobFailure(error, 'missing')) return { manifest: undefined, etag: undefined };
       throw error;
@@ -57,15 +64,13 @@ export class ManifestStore {
   }
 
   async #rebuild(options?: CallOptions): Promise<Manifest> {
-    let manifest = emptyManifest;
+    const blobs: FoundBlob[] = [];
     for await (const { blob, item } of listPartitions(this.#state, this.#source, options)) {
-      // One without records may belong to someone who is about to name it in the first manifest of this journal.
       if (item.bytes <= headerBytes(this.#source)) continue;
-      const sealed = await sealPartition(this.#state, this.#source, blob, { ...options, now: this.#now });
-      if (sealed === undefined) continue;
-      manifest = withFound(manifest, blob, item.lastModified.toISOString(), sealed) ?? manifest;
+      const found = await examinePartition(this.#state, this.#source, blob, { ...options, now: this.#now });
+      blobs.push({ blob, lastModified: item.lastModified.toISOString(), found });
     }
-    return manifest;
+    return blobs.length === 0 ? emptyManifest : rebuildManifest(blobs);
   }
 
   /** Writes over what was loaded. @returns undefined when it had changed since. */

@@ -1,11 +1,12 @@
 /**
  * The manifest of a journal: which partitions there are and what state they are in. One JSON blob,
- * `journal/<source>/manifest`, changed by compare-and-swap only. This module is its form and the steps from one form to
- * the next, all pure; `manifest-store.ts` reads and writes it.
+ * `journal/<source>/manifest`, changed by compare-and-swap only. This module is its form and what it says; the steps from
+ * one form to the next are in `manifest-steps.ts`, both pure; `manifest-store.ts` reads and writes it.
  *
  *     {"format":1,"write":"<16 hex digits>","next":<number>,"partitions":[<partition>,…]}
  *     partition  {"partition":<number>,"blob":"<name>","state":"active"|"sealed"|"retired","created":"<RFC 3339>",
- *                 "sealedAt":…,"lastAt":…,"records":…,"uploadBytes":…,"blobBytes":…,"filterBytes":…}
+ *                 "sealedAt":…,"lastAt":…,"records":…,"uploadBytes":…,"blobBytes":…,"filterBytes":…,
+ *                 "mark":"leave"|"rejoin","compacted":true,"held":true}
  *
  * `partition` is the number of the partition, which gives the order of the batches; `next` is greater than all that this
  * manifest ever gave, so no number is used twice even when all is retired. Numbers do come back once the manifest is lost
@@ -16,6 +17,10 @@
  * when the first record was about to be appended; the other fields are those of a sealed partition. A retired partition is
  * no batch any more; its blob is being deleted. `write` names the write, so that a writer whose answer was lost knows its
  * own work again.
+ *
+ * A partition with a `mark` holds just the record of that kind and is no batch. All partitions with smaller numbers than the
+ * last leave are left: they are no batches either, until a rejoin takes the leave away. A compacted partition has the number
+ * of the last one that it stands for. A batch that is held is about to be published: it is not compacted any more.
  */
 import { FirnError } from '../errors.ts';
 
@@ -24,6 +29,7 @@ const PARTITION_DIGITS = 10;
 const blobPattern = /^(\d{10})-[0-9a-f]{8}$/;
 
 export type PartitionState = 'active' | 'sealed' | 'retired';
+export type PartitionMark = 'leave' | 'rejoin';
 
 /** What a partition held when it was sealed. */
 export interface SealedPartition {
@@ -43,6 +49,9 @@ export interface PartitionEntry extends Partial<SealedPartition> {
   readonly blob: string;
   readonly state: PartitionState;
   readonly created: string;
+  readonly mark?: PartitionMark | undefined;
+  readonly compacted?: true | undefined;
+  readonly held?: true | undefined;
 }
 
 export interface Manifest {
@@ -88,59 +97,27 @@ export function activePartition(manifest: Manifest): PartitionEntry | undefined 
   return manifest.partitions.find(({ state }) => state === 'active');
 }
 
-/** Sealed and not retired, in the order of their numbers. */
-export function sealedPartitions(manifest: Manifest): PartitionEntry[] {
+/** The last partition that leaves what is before it; undefined when nothing is left. */
+export function leavePartition(manifest: Manifest): PartitionEntry | undefined {
+  return sealed(manifest)
+    .filter(({ mark }) => mark === 'leave')
+    .at(-1);
+}
+
+/** The partitions that are batches, in the order of their numbers. */
+export function batchPartitions(manifest: Manifest): PartitionEntry[] {
+  const left = leavePartition(manifest)?.partition ?? 0;
+  return sealed(manifest).filter(({ mark, partition }) => mark === undefined && partition > left);
+}
+
+/** The partitions that would be batches had their source not been left, in the order of their numbers. */
+export function leftPartitions(manifest: Manifest): PartitionEntry[] {
+  const left = leavePartition(manifest)?.partition ?? 0;
+  return sealed(manifest).filter(({ mark, partition }) => mark === undefined && partition < left);
+}
+
+function sealed(manifest: Manifest): PartitionEntry[] {
   return manifest.partitions.filter(({ state }) => state === 'sealed').sort((a, b) => a.partition - b.partition);
-}
-
-// Steps. Each gives undefined when there is nothing (left) to do.
-
-/** A new active partition, with the number `next`. */
-export function withActive(manifest: Manifest, blob: string, created: string): Manifest | undefined {
-  if (activePartition(manifest) !== undefined) return undefined;
-  const entry: PartitionEntry = { partition: manifest.next, blob, state: 'active', created };
-  return { next: manifest.next + 1, partitions: [...manifest.partitions, entry] };
-}
-
-/** The active partition becomes a batch; with `sealed` undefined (it holds nothing) it leaves the manifest. */
-export function withSealed(
-  manifest: Manifest,
-  blob: string,
-  sealed: SealedPartition | undefined,
-): Manifest | undefined {
-  const entry = manifest.partitions.find((each) => each.blob === blob);
-  if (entry?.state !== 'active') return undefined;
-  const others = manifest.partitions.filter((each) => each !== entry);
-  const partitions = sealed === undefined ? others : [...others, { ...entry, ...sealed, state: 'sealed' as const }];
-  return { ...manifest, partitions };
-}
-
-/** A sealed partition that the manifest does not know becomes a batch: under its own number, unless that may be used. */
-export function withFound(
-  manifest: Manifest,
-  blob: string,
-  created: string,
-  sealed: SealedPartition,
-): Manifest | undefined {
-  if (manifest.partitions.some((each) => each.blob === blob)) return undefined;
-  const partition = Math.max(manifest.next, partitionOfBlob(blob) ?? 0);
-  const entry: PartitionEntry = { partition, blob, state: 'sealed', created, ...sealed };
-  return { next: partition + 1, partitions: [...manifest.partitions, entry] };
-}
-
-export function withRetired(manifest: Manifest, batches: ReadonlySet<string>): Manifest | undefined {
-  const isRetiring = (each: PartitionEntry) => each.state === 'sealed' && batches.has(batchName(each));
-  if (!manifest.partitions.some(isRetiring)) return undefined;
-  const partitions = manifest.partitions.map((each) =>
-    isRetiring(each) ? { ...each, state: 'retired' as const } : each,
-  );
-  return { ...manifest, partitions };
-}
-
-/** Forgets retired partitions whose blobs are gone. */
-export function withoutRetired(manifest: Manifest, blobs: ReadonlySet<string>): Manifest | undefined {
-  const partitions = manifest.partitions.filter(({ state, blob }) => state !== 'retired' || !blobs.has(blob));
-  return partitions.length === manifest.partitions.length ? undefined : { ...manifest, partitions };
 }
 
 export function encodeManifest(manifest: Manifest, write: string): Buffer {
@@ -157,18 +134,32 @@ function isTime(value: unknown): value is string {
 
 function parseEntry(value: unknown): PartitionEntry | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
-  const { partition, blob, state, created, sealedAt, lastAt, records, uploadBytes, blobBytes, filterBytes } =
-    value as Readonly<Record<string, unknown>>;
+  const { partition, blob, state, created } = value as Readonly<Record<string, unknown>>;
   if (!isCount(partition) || typeof blob !== 'string' || partitionOfBlob(blob) === undefined || !isTime(created)) {
     return undefined;
   }
   if (state === 'active') return { partition, blob, state, created };
   if (state !== 'sealed' && state !== 'retired') return undefined;
+  const whole = parseSealed(value as Readonly<Record<string, unknown>>);
+  return whole && { partition, blob, state, created, ...whole };
+}
+
+function parseSealed(value: Readonly<Record<string, unknown>>) {
+  const { sealedAt, lastAt, records, uploadBytes, blobBytes, filterBytes, mark, compacted, held } = value;
   if (!isTime(sealedAt) || !isTime(lastAt) || !isCount(records) || !isCount(uploadBytes) || !isCount(blobBytes)) {
     return undefined;
   }
   if (filterBytes !== undefined && !isCount(filterBytes)) return undefined;
-  return { partition, blob, state, created, sealedAt, lastAt, records, uploadBytes, blobBytes, filterBytes };
+  if (!isMark(mark) || !isFlag(compacted) || !isFlag(held)) return undefined;
+  return { sealedAt, lastAt, records, uploadBytes, blobBytes, filterBytes, mark, compacted, held };
+}
+
+function isMark(value: unknown): value is PartitionMark | undefined {
+  return value === undefined || value === 'leave' || value === 'rejoin';
+}
+
+function isFlag(value: unknown): value is true | undefined {
+  return value === undefined || value === true;
 }
 
 /**
@@ -192,9 +183,12 @@ export function parseManifest(body: Buffer, blob: string): { manifest: Manifest;
     return undefined;
   }
   const entries = partitions.map(parseEntry).filter((entry) => entry !== undefined);
-  const numbers = new Set(entries.map(({ partition }) => partition));
+  const current = entries.filter(({ state }) => state !== 'retired');
+  const numbers = new Set(current.map(({ partition }) => partition));
+  const blobs = new Set(entries.map((entry) => entry.blob));
+  const isUnique = numbers.size === current.length && blobs.size === entries.length;
   const active = entries.filter(({ state }) => state === 'active').length;
-  const whole = entries.length === partitions.length && numbers.size === entries.length && active <= 1;
+  const whole = entries.length === partitions.length && isUnique && active <= 1;
   if (!whole || entries.some(({ partition }) => partition >= next)) return undefined;
   return { manifest: { next, partitions: entries }, write };
 }

@@ -10,26 +10,34 @@ import {
 } from './manifest.ts';
 import { encodeHeader, encodeRecord, headerBytes, type PartitionHeader, type PartitionKind } from './partition.ts';
 import { PartitionCount } from './partition-count.ts';
-import { decodePartition } from './partition-decoding.ts';
 import { filterBlobName, partitionOfFilter, writeFilter } from './partition-filter.ts';
-import { readRanges } from './partition-ranges.ts';
+import { readPartition } from './partition-reading.ts';
 import type { PartitionRecord } from './record.ts';
 
-/** Names tried; one is free by chance, but an answer may be lost. */
+/** Names tried; one is free by chance, but the answer to a create may be lost, and the repeated one be refused. */
 const CREATES_MAX = 3;
 
-/** Creates a partition, with its first records where it is created with some. @returns the name of its blob, without the folder. */
+/**
+ * Creates a partition, with its first records where it is created with some.
+ * @returns the name of its blob, without the folder.
+ */
 export async function createPartition(
   state: BlobStore,
   source: string,
   header: Omit<PartitionHeader, 'source'>,
   options: CallOptions & { readonly records?: readonly PartitionRecord[] } = {},
 ): Promise<string> {
-  const blob = `${partitionDigits(header.partition)}-${randomBytes(4).toString('hex')}`;
   const records = (options.records ?? []).map((record) => encodeRecord(record));
   const first = Buffer.concat([encodeHeader({ ...header, source }), ...records]);
-  await state.createAppend(partitionBlobName(source, blob), first, options);
-  return blob;
+  for (let tries = 1; ; tries += 1) {
+    const blob = `${partitionDigits(header.partition)}-${randomBytes(4).toString('hex')}`;
+    try {
+      await state.createAppend(partitionBlobName(source, blob), first, options);
+      return blob;
+    } catch (error) {
+      if (!isBlobFailure(error, 'exists') || tries === CREATES_MAX) throw error;
+    }
+  }
 }
 
 /**
@@ -114,8 +122,7 @@ export async function readPartitionKind(
   options?: CallOptions,
 ): Promise<PartitionKind | undefined> {
   const name = partitionBlobName(source, blob);
-  const head = readRanges(state, name, { ...options, to: headerBytes(source) });
-  for await (const event of decodePartition(head, { blob: name })) {
+  for await (const event of readPartition(state, name, { ...options, to: headerBytes(source) })) {
     return event.kind === 'header' ? event.header.kind : undefined;
   }
   return undefined;

@@ -8,8 +8,9 @@
  */
 import type { BlobStore, CallOptions } from '../storage/blob-store.ts';
 import { partitionBlobName } from './manifest.ts';
-import { decodePartition } from './partition-decoding.ts';
-import { readRanges } from './partition-ranges.ts';
+import type { PartitionKind } from './partition.ts';
+import { readPartition } from './partition-reading.ts';
+import type { ControlRecord } from './record.ts';
 
 export interface CountedBlock {
   /** Where it begins in the partition; undefined where that is not certain. */
@@ -27,6 +28,8 @@ export class PartitionCount {
   readonly #name: string;
   readonly #ids = new Set<string>();
   #etag: string | undefined;
+  #kind: PartitionKind | undefined;
+  #control: ControlRecord | undefined;
   #bytes: number;
   #records = 0;
   #uploadBytes = 0;
@@ -57,6 +60,16 @@ export class PartitionCount {
     return this.#ids;
   }
 
+  /** Undefined when the header was not read, or is damaged. */
+  get kind(): PartitionKind | undefined {
+    return this.#kind;
+  }
+
+  /** The last thing that was read of what the journal records about itself. */
+  get control(): ControlRecord | undefined {
+    return this.#control;
+  }
+
   /** Counts a block that is in the partition, if it follows what was counted. */
   add(block: CountedBlock): void {
     for (const id of block.ids) this.#ids.add(id);
@@ -74,8 +87,10 @@ export class PartitionCount {
       const offset = this.#bytes;
       const ids: string[] = [];
       let uploadBytes = 0;
-      const pieces = readRanges(this.#state, this.#name, { ...options, from: offset, to: blob.bytes });
-      for await (const event of decodePartition(pieces, { blob: this.#name, offset })) {
+      const range = { ...options, from: offset, to: blob.bytes };
+      for await (const event of readPartition(this.#state, this.#name, range)) {
+        if (event.kind === 'header') this.#kind = event.header.kind;
+        if (event.kind === 'control') this.#control = event.record;
         if (event.kind !== 'record') continue;
         ids.push(event.id);
         if (event.record.kind === 'upload') uploadBytes += event.record.bytes;
@@ -90,6 +105,8 @@ export class PartitionCount {
     if (bytes > this.#bytes || (bytes === this.#bytes && !isOther)) return;
     this.#ids.clear();
     this.#etag = undefined;
+    this.#kind = undefined;
+    this.#control = undefined;
     this.#bytes = 0;
     this.#records = 0;
     this.#uploadBytes = 0;

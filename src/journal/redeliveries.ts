@@ -17,11 +17,10 @@ import { FirnError } from '../errors.ts';
 import { BlobStoreError, type CallOptions } from '../storage/blob-store.ts';
 import type { BloomFilter } from './bloom-filter.ts';
 import type { JournalParts } from './journal-parts.ts';
-import { type Manifest, type PartitionEntry, partitionBlobName, sealedPartitions } from './manifest.ts';
+import { batchPartitions, type Manifest, type PartitionEntry, partitionBlobName } from './manifest.ts';
 import { recordId } from './partition.ts';
-import { decodePartition } from './partition-decoding.ts';
 import { readFilter } from './partition-filter.ts';
-import { readRanges } from './partition-ranges.ts';
+import { readPartition } from './partition-reading.ts';
 import type { JournalRecord } from './record.ts';
 
 /** Sealed partitions that are asked, the newest first, and the records in them: some 60 bytes of memory each. */
@@ -65,7 +64,7 @@ export class Redeliveries {
   async refresh(manifest: Manifest, options?: CallOptions): Promise<void> {
     const known = new Map<string, Known>();
     let records = 0;
-    for (const entry of sealedPartitions(manifest).reverse()) {
+    for (const entry of batchPartitions(manifest).reverse()) {
       records += entry.records ?? 0;
       if (known.size === PARTITIONS_MAX || records > RECORDS_MAX) break;
       known.set(entry.blob, this.#sealed.get(entry.blob) ?? {});
@@ -132,7 +131,7 @@ export class Redeliveries {
     const name = partitionBlobName(source, blob);
     const ids = new Set<string>();
     try {
-      for await (const event of decodePartition(readRanges(state, name, options), { blob: name })) {
+      for await (const event of readPartition(state, name, options)) {
         if (event.kind === 'record') ids.add(event.id);
       }
     } catch (error) {
@@ -152,8 +151,7 @@ function mayContain({ ids, filter }: Known, id: string): boolean {
 function isToBeArchived(manifest: Manifest, blob: string): boolean {
   const isIt = (entry: PartitionEntry) => entry.blob === blob;
   return (
-    manifest.partitions.some((entry) => isIt(entry) && entry.state === 'active') ||
-    sealedPartitions(manifest).some(isIt)
+    manifest.partitions.some((entry) => isIt(entry) && entry.state === 'active') || batchPartitions(manifest).some(isIt)
   );
 }
 

@@ -2,8 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { FirnError } from '../../errors.ts';
 import { listPartitions } from '../../journal/partition-blob.ts';
-import { decodePartition } from '../../journal/partition-decoding.ts';
-import { readRanges } from '../../journal/partition-ranges.ts';
+import { readPartition } from '../../journal/partition-reading.ts';
 import { readSourceState } from '../../publish/due.ts';
 import type { Repository } from '../../repository.ts';
 import type { Snapshot } from '../../snapshots/snapshot.ts';
@@ -64,8 +63,7 @@ async function addRecordIds({ state }: Repository, source: string, seen: Set<str
   for await (const { item } of listPartitions(state.store, source)) {
     const { name: blob } = item;
     try {
-      const events = decodePartition(readRanges(state.store, blob), { blob });
-      for await (const event of events) if (event.kind === 'record') seen.add(event.id);
+      for await (const event of readPartition(state.store, blob)) if (event.kind === 'record') seen.add(event.id);
     } catch (error) {
       // Retired while it was read: there is a next look.
       if (!isBlobFailure(error, 'missing')) throw error;

@@ -1,19 +1,39 @@
-/** Reads a partition range by range, so that memory is bounded however large it is, and no connection waits for a reader. */
+/**
+ * Reads a partition range by range, so that memory is bounded however large it is, and no connection waits for a reader. What
+ * cannot be understood is asked for once more before it counts as damaged: it may have been damaged on the way.
+ */
 import { FirnError } from '../errors.ts';
 import { type BlobContent, type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { decodePartition, type PartitionEvent } from './partition-decoding.ts';
 
 const RANGE_BYTES = 4 * 1024 * 1024;
 const TRIES_MAX = 5;
 
-export interface Range extends CallOptions {
+interface Range extends CallOptions {
   /** First byte; 0 where undefined. */
   readonly from?: number;
   /** The byte to end before; the length of the blob at the first read where undefined. */
   readonly to?: number;
 }
 
-/** @throws what `read` throws: `missing` also when the blob is deleted between two ranges. */
-export async function* readRanges(
+/**
+ * What the bytes of a partition hold, as `decodePartition` tells it.
+ * @throws FIRN_REPOSITORY_NEWER; `missing`, also when the blob is deleted between two ranges; what the storage throws.
+ */
+export async function* readPartition(
+  state: BlobStore,
+  name: string,
+  { from = 0, to, signal }: Range = {},
+): AsyncGenerator<PartitionEvent> {
+  const decode = (range: Range) =>
+    decodePartition(readRanges(state, name, { ...range, signal }), { blob: name, offset: range.from ?? 0 });
+  for await (const event of decode(to === undefined ? { from } : { from, to })) {
+    if (event.kind !== 'corrupt') yield event;
+    else yield* decode({ from: event.range.offset, to: event.range.offset + event.range.bytes });
+  }
+}
+
+async function* readRanges(
   state: BlobStore,
   name: string,
   { from = 0, to, signal }: Range = {},

@@ -1,0 +1,38 @@
+/** What a partition is that no manifest tells of: found by its blob alone, left by a process that died or by a lost manifest. */
+import type { BlobStore, CallOptions } from '../storage/blob-store.ts';
+import { type PartitionMark, partitionBlobName, type SealedPartition } from './manifest.ts';
+import { readPartitionKind, sealPartition } from './partition-blob.ts';
+import { PartitionCount } from './partition-count.ts';
+import type { CompactionEnd } from './record.ts';
+
+export type FoundPartition =
+  /** It holds its header at most. */
+  | { readonly is: 'empty' }
+  /** Records as they were appended. */
+  | { readonly is: 'log'; readonly sealed: SealedPartition }
+  /** A leave or a rejoin. */
+  | { readonly is: 'mark'; readonly mark: PartitionMark; readonly sealed: SealedPartition }
+  /** A compacted partition, whole. */
+  | { readonly is: 'compacted'; readonly end: CompactionEnd; readonly sealed: SealedPartition }
+  /** A compacted partition without its end. It is not sealed: whoever writes it may be at work. */
+  | { readonly is: 'unfinished' };
+
+/** Seals the partition, unless it is unfinished, and says what it is. */
+export async function examinePartition(
+  state: BlobStore,
+  source: string,
+  blob: string,
+  { now, ...options }: CallOptions & { readonly now: () => Date },
+): Promise<FoundPartition> {
+  const count = new PartitionCount(state, source, blob);
+  if ((await readPartitionKind(state, source, blob, options)) === 'compacted') {
+    await count.readTo(await state.properties(partitionBlobName(source, blob), options), options);
+    if (count.control?.kind !== 'end') return { is: 'unfinished' };
+  }
+  const sealed = await sealPartition(state, source, blob, { ...options, now, count });
+  if (sealed === undefined) return { is: 'empty' };
+  const { control } = count;
+  if (control?.kind === 'end') return { is: 'compacted', end: control, sealed };
+  if (control !== undefined && count.records === 0) return { is: 'mark', mark: control.kind, sealed };
+  return { is: 'log', sealed };
+}
