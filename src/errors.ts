@@ -59,9 +59,11 @@ const table = {
   },
   FIRN_LOCK_BUSY: {
     message: 'The lock {lock} is held by {owner}.',
-    advice: 'Wait for the other run to end, then try again.',
+    advice:
+      'Wait for the other run to end (`firn locks` shows it), then try again. The lock of a run that died is free within a minute.',
     retryable: true,
   },
+  FIRN_LOCK_UNKNOWN: { message: 'There is no lock {lock}.', advice: 'List the locks with `firn locks`.' },
   FIRN_LOCK_LOST: {
     message: 'The lock {lock} was lost while it was needed.',
     advice: 'Run the command again; nothing was half done.',

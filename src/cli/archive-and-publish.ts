@@ -7,7 +7,7 @@ import type { ArchiveOptions } from '../archive/archive-run.ts';
 import { findReceipt } from '../archive/receipt.ts';
 import { isFirnError } from '../errors.ts';
 import { checkSourceName } from '../journal/source-name.ts';
-import { publishSource } from '../publish/publish-source.ts';
+import { type PublishSourceOptions, publishSource } from '../publish/publish-source.ts';
 import type { Repository } from '../repository.ts';
 import { type HeadDifference, headDifference, publishConflict } from '../snapshots/head-difference.ts';
 import type { Snapshot } from '../snapshots/snapshot.ts';
@@ -28,7 +28,7 @@ export interface ArchivedFolder {
   readonly stored: { readonly newChunks: number; readonly newBytes: number; readonly storedBytes: number };
 }
 
-export interface ArchiveAndPublishOptions extends ArchiveOptions {
+export interface ArchiveAndPublishOptions extends ArchiveOptions, PublishSourceOptions {
   readonly rehash?: boolean;
   /** Told when a scan is done and published. */
   readonly onPublish?: () => void;
@@ -44,7 +44,7 @@ export async function archiveAndPublish(
   options: ArchiveAndPublishOptions = {},
 ): Promise<ArchivedFolder> {
   checkSourceName(source);
-  const { signal, onPublish, onScanAgain } = options;
+  const { signal, onPublish, onScanAgain, onWait } = options;
   const stored = { newChunks: 0, newBytes: 0, storedBytes: 0 };
   let base = (await repository.snapshots.readHead(source, { signal }))?.snapshot;
   let difference: HeadDifference | undefined;
@@ -58,7 +58,7 @@ export async function archiveAndPublish(
     if (batch === undefined && base !== undefined) return { snapshot: base, unchanged: true, outcome, stored };
     if (batch !== undefined) {
       onPublish?.();
-      const published = await publishBatch(repository, source, batch, base, { signal });
+      const published = await publishBatch(repository, source, batch, base, { signal, onWait });
       if (published !== undefined) return { ...published, outcome, stored };
     }
     const head = (await repository.snapshots.readHead(source, { signal }))?.snapshot;
@@ -74,7 +74,7 @@ async function publishBatch(
   source: string,
   batch: string,
   base: Snapshot | undefined,
-  options: CallOptions,
+  options: PublishSourceOptions,
 ): Promise<{ snapshot: Snapshot; unchanged: boolean } | undefined> {
   for (let publishes = 0; publishes < PUBLISHES_MAX; publishes += 1) {
     const outcome = await publishOrYield(repository, source, options);
@@ -91,7 +91,7 @@ async function publishBatch(
 async function publishOrYield(
   repository: Repository,
   source: string,
-  options: CallOptions,
+  options: PublishSourceOptions,
 ): Promise<'published' | 'unchanged' | undefined> {
   try {
     return (await publishSource(repository, source, options))?.outcome;

@@ -4,6 +4,8 @@ import type { Containers, Repository } from '../repository.ts';
 import type { Environment, Settings } from '../settings.ts';
 import type { Output, OutputStream } from './output.ts';
 
+export type InputStream = NodeJS.ReadableStream & { readonly isTTY?: boolean | undefined };
+
 /** What the command line takes from its surroundings; a test brings its own. */
 export interface CliIo {
   readonly env: Environment;
@@ -11,6 +13,8 @@ export interface CliIo {
   readonly cwd: string;
   readonly stdout: OutputStream;
   readonly stderr: OutputStream;
+  /** Without it nobody can be asked. */
+  readonly stdin?: InputStream | undefined;
   readonly signal?: AbortSignal | undefined;
   /** In the place of the storage account that the environment names. */
   readonly containers?: Containers | undefined;
@@ -70,6 +74,8 @@ export interface CommandContext {
   /** The settings with the options over them, and the containers of the account. */
   connect(): Promise<{ settings: Settings; containers: Containers }>;
   open(): Promise<Repository>;
+  /** Asks a person yes or no; undefined where nobody can be asked: there is no terminal, or JSON is wanted. */
+  confirm(question: string): Promise<boolean | undefined>;
   readonly onWarning: (error: FirnError) => void;
 }
 

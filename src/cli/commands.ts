@@ -4,6 +4,7 @@ import { archive } from './commands/archive.ts';
 import { cat } from './commands/cat.ts';
 import { diff } from './commands/diff.ts';
 import { init } from './commands/init.ts';
+import { locks } from './commands/locks.ts';
 import { ls } from './commands/ls.ts';
 import { passphrase } from './commands/passphrase.ts';
 import { publish } from './commands/publish.ts';
@@ -12,6 +13,7 @@ import { repairIndex } from './commands/repair-index.ts';
 import { restore } from './commands/restore.ts';
 import { snapshots } from './commands/snapshots.ts';
 import { stats } from './commands/stats.ts';
+import { unlock } from './commands/unlock.ts';
 import { upload } from './commands/upload.ts';
 
 export const commands: readonly Command[] = [
@@ -27,5 +29,7 @@ export const commands: readonly Command[] = [
   publish,
   remove,
   repairIndex,
+  locks,
+  unlock,
   passphrase,
 ];

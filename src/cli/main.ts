@@ -9,6 +9,7 @@ import { openRepository } from '../repository.ts';
 import { type Environment, readSettings, settingText } from '../settings.ts';
 import { type CliIo, type CommandContext, exitCodes, type ParsedOptions } from './command.ts';
 import { commands } from './commands.ts';
+import { confirm } from './confirm.ts';
 import { exitCodeOf, failureOf } from './failure.ts';
 import { helpOf, helpOfAll } from './help.ts';
 import { Output, OutputClosed } from './output.ts';
@@ -75,7 +76,8 @@ function contextOf(args: readonly string[], options: ParsedOptions, io: CliIo, o
     const { settings, containers } = await connect();
     return await openRepository(containers, settings, { now, onWarning, signal });
   };
-  return { args, options, output, cwd: io.cwd, signal, now, connect, open, onWarning };
+  const ask = async (question: string) => (output.json ? undefined : await confirm(io, question, signal));
+  return { args, options, output, cwd: io.cwd, signal, now, connect, open, confirm: ask, onWarning };
 }
 
 /** The environment with the common options over it. */

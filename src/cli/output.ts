@@ -96,6 +96,11 @@ export class Output {
     if (!this.#options.quiet && !this.json) this.#say(printableLines(text));
   }
 
+  /** That a lock is waited for, and who holds it. */
+  waiting(busy: FirnError): void {
+    this.message(`${busy.message} Waiting for it.`);
+  }
+
   /** Something that went wrong without ending the work. With `--json` it is a line of JSON on stderr. */
   warning(text: string, details: { readonly code?: string; readonly path?: string } = {}): void {
     const { code, path } = details;

@@ -17,12 +17,13 @@ export async function runProcess(): Promise<void> {
     cancelled.abort();
   };
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
-  const { stdout, stderr } = process;
+  const { stdin, stdout, stderr } = process;
   const code = await run(process.argv.slice(2), {
     env: process.env,
     cwd: process.cwd(),
     stdout,
     stderr,
+    stdin,
     signal: cancelled.signal,
   });
   await Promise.all([drained(stdout), drained(stderr)]);

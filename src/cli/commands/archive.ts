@@ -34,6 +34,7 @@ export const archive: Command = {
       signal,
       onProgress: ({ files, bytes, path: at }) =>
         output.progress(() => `archiving  ${counted(files, 'file')}  ${formatBytes(bytes)}  ${printable(at)}`),
+      onWait: (busy) => output.waiting(busy),
       onPublish: () => output.progress(() => 'publishing'),
       onScanAgain: (difference) => output.message(`${reasonOf(source, difference)}; scanning again.`),
     });

@@ -3,10 +3,9 @@ import { archiveBatch } from '../../archive/archive-batch.ts';
 import { batchesWithoutReceipt, clearBatchFailure, sealDueBatches } from '../../archive/batches.ts';
 import { FirnError, isFirnError } from '../../errors.ts';
 import { checkSourceName } from '../../journal/source-name.ts';
-import { publishSource } from '../../publish/publish-source.ts';
+import { type PublishSourceOptions, publishSource } from '../../publish/publish-source.ts';
 import type { Repository } from '../../repository.ts';
 import type { Snapshot } from '../../snapshots/snapshot.ts';
-import type { CallOptions } from '../../storage/blob-store.ts';
 import { type Command, type CommandContext, exitCodes } from '../command.ts';
 import { counted, formatBytes, printable } from '../format.ts';
 import { nameSkipped } from './archive.ts';
@@ -29,33 +28,34 @@ export const publish: Command = {
     const { output, open, signal } = context;
     checkSourceName(source);
     const repository = await open();
+    const before = (await repository.snapshots.readHead(source, { signal }))?.snapshot;
     await sealDueBatches(repository, { source, force: true, signal });
     const batches = await archiveWaiting(repository, source, context);
-    const published = await publishAll(repository, source, { signal });
+    const published = await publishAll(repository, source, { signal, onWait: (busy) => output.waiting(busy) });
     for (const snapshot of published) nameSkipped(output, snapshot.skipped);
     const latest = published.at(-1) ?? (await repository.snapshots.readHead(source, { signal }))?.snapshot;
+    const unchanged = latest?.id === before?.id;
     const value = {
       source,
       batches,
       published: published.map(({ id }) => id),
-      unchanged: published.length === 0,
+      unchanged,
       snapshot: latest?.id ?? null,
       files: latest?.totals.files ?? 0,
       bytes: latest?.totals.bytes ?? 0,
     };
-    await output.result(value, () =>
-      published.length === 0
-        ? `Nothing to publish: ${source} is as it was.`
-        : published
-            .map(
-              ({ id, totals }) =>
-                `Snapshot ${id} of ${source}: ${counted(totals.files, 'file')}, ${formatBytes(totals.bytes)}`,
-            )
-            .join('\n'),
-    );
+    await output.result(value, () => {
+      if (unchanged) return `Nothing to publish: ${source} is as it was.`;
+      if (published.length > 0) return published.map(textOf).join('\n');
+      return ['Another run has published it.', ...(latest ? [textOf(latest)] : [])].join('\n');
+    });
     return published.some(({ skipped }) => skipped.count > 0) ? exitCodes.incomplete : exitCodes.done;
   },
 };
+
+function textOf({ id, source, totals }: Snapshot): string {
+  return `Snapshot ${id} of ${source}: ${counted(totals.files, 'file')}, ${formatBytes(totals.bytes)}`;
+}
 
 /** @returns the number of batches archived. */
 async function archiveWaiting(
@@ -83,7 +83,7 @@ async function archiveWaiting(
 }
 
 /** Publishes until nothing waits; a publish that another process won counts as done by it. */
-async function publishAll(repository: Repository, source: string, options: CallOptions): Promise<Snapshot[]> {
+async function publishAll(repository: Repository, source: string, options: PublishSourceOptions): Promise<Snapshot[]> {
   const published: Snapshot[] = [];
   let conflicts = 0;
   for (;;) {

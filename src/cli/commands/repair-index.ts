@@ -30,6 +30,7 @@ export const repairIndex: Command = {
       roots: root === undefined ? undefined : [root],
       signal,
       now,
+      onWait: (busy) => output.waiting(busy),
       onProgress: ({ listed, roots }) =>
         output.progress(() => `repairing  ${formatCount(listed)} blobs listed, ${formatCount(roots)} roots done`),
     });
