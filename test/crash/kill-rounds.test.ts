@@ -1,0 +1,53 @@
+/**
+ * The functions in a real process of their own, killed (SIGKILL) at random moments while uploads come in and are
+ * published, and started again. In the end everything is archived and comes back as it was uploaded.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { hostFunctions } from '../../src/local/stack.ts';
+import { startHosted } from '../e2e/hosted.ts';
+import { chooserFrom } from '../kit/random.ts';
+import { contentOf } from '../kit/repository.ts';
+import { isComplete } from './complete.ts';
+
+const ROUNDS = isComplete ? 200 : 2;
+/** A host needs about a second to start, and a publish some more: so it dies in all of that. */
+const LIFE_MS_MAX = 4_000;
+const UPLOADS = 12;
+const SEED = Number(process.env.FIRN_TEST_SEED ?? '1');
+/** The lock of a publish that died, and what is tried again by timers. */
+const CONVERGES_MS_MAX = 180_000;
+
+it('a host that is killed again and again loses nothing', { timeout: 3_600_000 }, async () => {
+  const choose = chooserFrom(SEED);
+  await using hosted = await startHosted({ FIRN_BATCH_RECORDS_MAX: '5' });
+  const { stack, repository } = hosted;
+  await stack.host.kill();
+  const expected: Record<string, string> = {};
+  let snapshots = 0;
+  for (let round = 1; round <= ROUNDS; round += 1) {
+    const host = await hostFunctions(stack.environment, { httpPort: 0 });
+    const dying = delay(choose(LIFE_MS_MAX)).then(() => host.kill());
+    for (let n = 0; n < UPLOADS; n += 1) {
+      const name = `file ${choose(40)}`;
+      expected[name] = `${name} of round ${round}, ${'.'.repeat(choose(2000))}`;
+      await hosted.put(`photos/${name}`, expected[name]);
+    }
+    await dying;
+    const names = await repository.snapshots.names();
+    snapshots = names.length;
+  }
+  await using _last = await hostFunctions(stack.environment, { httpPort: 0 });
+  const deadline = performance.now() + CONVERGES_MS_MAX;
+  let found: Record<string, string> = {};
+  for (;;) {
+    const head = await repository.snapshots.readHead('photos');
+    found = head === undefined ? {} : await contentOf(repository, head.snapshot);
+    const isDone = Object.entries(expected).every(([name, content]) => found[name] === content);
+    if (isDone || performance.now() > deadline) break;
+    await delay(200);
+  }
+  expect(found).toEqual(expected);
+  for await (const snapshot of repository.snapshots.list()) await contentOf(repository, snapshot);
+  process.stdout.write(`${ROUNDS} hosts killed, ${snapshots} snapshots on the way; lost: 0\n`);
+});
