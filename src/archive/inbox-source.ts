@@ -9,6 +9,7 @@
 import { FirnError } from '../errors.ts';
 import { comparePaths, type EntryAttributes } from '../filetree/entry.ts';
 import type { JournalRecord } from '../journal/record.ts';
+import { removedAt } from '../journal/removals.ts';
 import { type BlobProperties, type BlobStore, type BlobStream, isBlobFailure } from '../storage/blob-store.ts';
 import type { ArchiveItem, OpenedItem } from './item.ts';
 
@@ -48,15 +49,6 @@ export function resolveRecords(records: Iterable<JournalRecord>): BatchStep[] {
     if (put.at > removedAt(removals, path)) steps.push({ path, op: 'put', etags: put.etags, bytes: put.bytes });
   }
   return steps.sort((a, b) => comparePaths(a.path, b.path) || (a.op === b.op ? 0 : a.op === 'remove' ? -1 : 1));
-}
-
-/** When the path, or a folder above it, was last removed; 0 for never. */
-function removedAt(removals: ReadonlyMap<string, number>, path: string): number {
-  let latest = removals.get(path) ?? 0;
-  for (let slash = path.indexOf('/'); slash >= 0; slash = path.indexOf('/', slash + 1)) {
-    latest = Math.max(latest, removals.get(path.slice(0, slash)) ?? 0);
-  }
-  return latest;
 }
 
 /**

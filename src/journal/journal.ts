@@ -19,6 +19,7 @@ import { ActivePartition } from './active-partition.ts';
 import { AppendQueue } from './append-queue.ts';
 import { type BatchInfo, infoOf } from './batch-info.ts';
 import { type BatchReading, readBatch } from './batch-reading.ts';
+import { inspectJournal, type JournalInspection } from './inspection.ts';
 import { JOURNAL_RECORDS_MAX, type JournalParts, type JournalSettings } from './journal-parts.ts';
 import { leaveSource, rejoinSource } from './leaving.ts';
 import { deleteRetired, takeUpStrays } from './left-behind.ts';
@@ -69,6 +70,8 @@ export interface Journal extends AsyncDisposable {
   leave(options?: CallOptions): Promise<void>;
   /** Undoes the leaving. @returns the batches that come back: all that was left and is not given up by compaction yet. */
   rejoin(options?: CallOptions): Promise<readonly BatchInfo[]>;
+  /** Everything that a person wants to know of it. It reads all partitions. */
+  inspect(options?: CallOptions): Promise<JournalInspection>;
   /** What this object counted since it was opened. */
   metrics(): JournalMetrics;
   /**
@@ -157,6 +160,7 @@ export function openJournal(
       return await rejoinSource(parts, active, options);
     },
 
+    inspect: (options) => inspectJournal(parts, options),
     metrics: () => metrics.read(queue.depth),
     close,
     [Symbol.asyncDispose]: close,

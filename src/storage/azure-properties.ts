@@ -16,6 +16,7 @@ export async function getProperties(
     bytes: found.contentLength ?? 0,
     tier: tierOf(found.accessTier),
     sealed: found.isSealed ?? false,
+    ...(found.blobCommittedBlockCount !== undefined && { blocks: found.blobCommittedBlockCount }),
   };
 }
 

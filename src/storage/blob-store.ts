@@ -71,6 +71,8 @@ export interface BlobProperties {
   readonly sealed: boolean;
   /** A lease is on it, and has not ended. */
   readonly leased: boolean;
+  /** Blocks in an append blob, as `properties` tells; listings and reads do not. */
+  readonly blocks?: number | undefined;
 }
 
 export interface BlobItem extends BlobProperties {

@@ -273,7 +273,8 @@ function storeOver(
     async properties(name, options) {
       checkBlobName(name);
       await enter(options);
-      return propertiesOf(blobOf(name));
+      const blob = blobOf(name);
+      return { ...propertiesOf(blob), ...(blob.kind === 'append' && { blocks: blob.pieces.length }) };
     },
 
     async *list(options = {}) {
