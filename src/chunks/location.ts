@@ -265,6 +265,11 @@ export class LocationTable {
     return LocationTable.#ofRuns(to - from, (append) => append(this, from, to));
   }
 
+  countUnder(prefix: string): number {
+    const [from, to] = this.#rangeUnder(prefix);
+    return to - from;
+  }
+
   #rangeUnder(prefix: string): [from: number, to: number] {
     const digits = 2 * HASH_BYTES;
     const from = this.#lowerBound(Buffer.from(prefix.padEnd(digits, '0'), 'hex'));

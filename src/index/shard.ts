@@ -39,11 +39,12 @@ export function planShards(
   entriesMax: number = SHARD_ENTRIES_MAX,
 ): Map<string, LocationTable> {
   const planned = new Map<string, LocationTable>();
-  const cut = (under: string, table: LocationTable): void => {
-    if (table.count === 0) return;
-    if (table.count <= entriesMax) planned.set(under, table);
-    else for (const digit of hexDigits) cut(under + digit, table.under(under + digit));
+  const cut = (under: string): void => {
+    const count = locations.countUnder(under);
+    if (count === 0) return;
+    if (count <= entriesMax) planned.set(under, locations.under(under));
+    else for (const digit of hexDigits) cut(under + digit);
   };
-  cut(prefix, locations.under(prefix));
+  cut(prefix);
   return planned;
 }
