@@ -29,7 +29,7 @@ import { SHARD_PREFIX } from './shard-store.ts';
 
 const ROOTS = 256;
 /** 96 MiB of locations. */
-const LOCATIONS_MAX = 1024 * 1024;
+export const LOCATIONS_MAX = 1024 * 1024;
 
 export interface RepairProgress {
   readonly listed: number;
