@@ -26,6 +26,8 @@ export const repairIndex: Command = {
       throw new FirnError('FIRN_USAGE', { problem: `firn repair-index: A root is two hex digits, not «${root}».` });
     }
     const repository = await open();
+    // What is brought back from a copy of the data container alone has neither.
+    for (const store of [repository.inbox, repository.state.store]) await store.createContainer({ signal });
     const report = await runRepair(repository, {
       roots: root === undefined ? undefined : [root],
       signal,
