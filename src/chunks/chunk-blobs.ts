@@ -217,15 +217,18 @@ function parseThin(hash: Hash, { metadata, bytes }: ListedChunkBlob, body: Uint8
 }
 
 /**
- * The chunks that the packed pointers of one tar chunk tell of.
- * @param table the opened body of the blob.
+ * Takes the opened body of the packed pointers of one tar chunk.
  * @throws FIRN_BLOB_DAMAGED when they point anywhere but into that tar.
  */
-export function packedThinLocations(name: string, table: LocationTable): ChunkLocation[] {
+export function checkPackedThin(name: string, table: LocationTable): void {
   const tarHash = tarHashOfThinBlob(name);
-  const locations = [...table.locations()];
-  if (tarHash === undefined || locations.some(({ blob, kind }) => blob !== tarHash || kind !== 'tar')) {
+  if (tarHash === undefined || !table.isAllInTar(tarHash)) {
     throw new FirnError('FIRN_BLOB_DAMAGED', { blob: name, problem: 'it points into another tar chunk' });
   }
-  return locations;
+}
+
+/** The chunks that the packed pointers of one tar chunk tell of. Throws as `checkPackedThin` does. */
+export function packedThinLocations(name: string, table: LocationTable): ChunkLocation[] {
+  checkPackedThin(name, table);
+  return [...table.locations()];
 }

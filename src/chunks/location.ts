@@ -240,6 +240,17 @@ export class LocationTable {
     };
   }
 
+  /** All chunks are bundled, and into this tar chunk. */
+  isAllInTar(tarHash: Hash): boolean {
+    const blob = Buffer.from(tarHash, 'hex');
+    for (let i = 0; i < this.count; i += 1) {
+      const at = this.#at(i);
+      if (this.bytes.readUInt8(at + 92) !== 1) return false;
+      if (this.bytes.compare(blob, 0, HASH_BYTES, at + HASH_BYTES, at + 2 * HASH_BYTES) !== 0) return false;
+    }
+    return true;
+  }
+
   find(hash: Hash): ChunkLocation | undefined {
     const wanted = Buffer.from(hash, 'hex');
     const i = this.#lowerBound(wanted);

@@ -111,7 +111,7 @@ async function settledPacked(
     read += 1;
     if (read > PACKED_SAMPLED_MAX) break;
     try {
-      const asked = (await readPacked(data, name, options)).filter(isAsked);
+      const asked = [...(await readPacked(data, name, options)).locations()].filter(isAsked);
       const step = Math.ceil(asked.length / POINTERS_SAMPLED_MAX);
       // Pointers that repair would set aside are no drift of the index.
       const sampled = asked.filter((_, at) => at % step === 0);

@@ -8,8 +8,8 @@
 import pMap from 'p-map';
 import {
   CHUNKS_PREFIX,
+  checkPackedThin,
   hashOfChunkBlob,
-  packedThinLocations,
   parseChunkBlob,
   THIN_PREFIX,
   tarHashOfThinBlob,
@@ -20,6 +20,7 @@ import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import { type BlobItem, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import type { KnownTars } from './known-tars.ts';
 import { placeProblem, pointerProblem, type RootCollector } from './repair-plan.ts';
+import { allRoots } from './root-view.ts';
 
 /** Bodies of pointers read at the same time, and named at most while they wait. */
 const READS_IN_FLIGHT = 16;
@@ -65,7 +66,7 @@ export async function surveyAll(survey: Survey, collector: RootCollector, option
 /** A later pass: only the roots that are left, and the packed pointers, which are by tar chunk and not by root. */
 export async function surveyRest(survey: Survey, collector: RootCollector, options?: CallOptions): Promise<void> {
   for (let root = collector.from; root < collector.to; root += 1) {
-    await surveyChunks(survey, collector, CHUNKS_PREFIX + root.toString(16).padStart(2, '0'), options);
+    await surveyChunks(survey, collector, CHUNKS_PREFIX + allRoots[root], options);
   }
   await surveyPacked(survey, collector, options);
 }
@@ -129,12 +130,13 @@ async function surveyPacked(
 ): Promise<void> {
   const readTable = async (name: string) => {
     try {
-      const locations = await readPacked(data, name, options);
+      const table = await readPacked(data, name, options);
       const tarHash = tarHashOfThinBlob(name);
       const tar = tarHash === undefined ? undefined : tars.get(tarHash);
       if (tar === undefined) return quarantine?.add(name, 'the tar chunk that it points into is missing');
       let problem: string | undefined;
-      for (const location of locations) {
+      // The first pass checks all of them; a later one only needs those of its roots.
+      for (const location of quarantine === undefined ? collected(table, collector) : table.locations()) {
         const wrong = pointerProblem(location, tar);
         // The tier may have changed since the pointer was written.
         if (wrong === undefined) collector.add({ ...location, tier: tar.tier }, 'proved');
@@ -159,16 +161,22 @@ async function surveyPacked(
   await pMap(waiting, readTable, { concurrency: READS_IN_FLIGHT });
 }
 
+function* collected(table: LocationTable, { from, to }: RootCollector): Generator<ChunkLocation> {
+  for (const root of allRoots.slice(from, to)) yield* table.locationsUnder(root);
+}
+
 /**
  * The pointers of one packed blob.
  * @throws FIRN_BLOB_DAMAGED, FIRN_SEAL_BROKEN, FIRN_BLOB_MISSING, FIRN_BLOB_OFFLINE, FIRN_REPOSITORY_NEWER.
  */
-export async function readPacked(data: SealedBlobs, name: string, options?: CallOptions): Promise<ChunkLocation[]> {
+export async function readPacked(data: SealedBlobs, name: string, options?: CallOptions): Promise<LocationTable> {
   if (tarHashOfThinBlob(name) === undefined) {
     throw new FirnError('FIRN_BLOB_DAMAGED', { blob: name, problem: 'it is no pointer of Firn' });
   }
   const { body } = await data.get('thin', name, options);
-  return packedThinLocations(name, LocationTable.from(name, body));
+  const table = LocationTable.from(name, body);
+  checkPackedThin(name, table);
+  return table;
 }
 
 /** Why a blob cannot be understood; undefined when the error is not about that blob. */
