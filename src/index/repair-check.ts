@@ -8,13 +8,13 @@
  *
  * Nothing is written, so it needs neither marker nor lock. Memory holds the shards of one root, and some pointers.
  */
-import { CHUNKS_PREFIX, parseChunkBlob, THIN_PREFIX } from '../chunks/chunk-blobs.ts';
+import { CHUNKS_PREFIX, hashOfChunkBlob, parseChunkBlob, THIN_PREFIX } from '../chunks/chunk-blobs.ts';
 import type { ChunkLocation, LocationTable } from '../chunks/location.ts';
 import { isFirnError } from '../errors.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { type PresentShard, type RepairParts, readShards, stillTrue } from './repair-root.ts';
-import { readPacked, reasonOf } from './repair-survey.ts';
+import { readLegacyPointer, readPacked, reasonOf } from './repair-survey.ts';
 import { isShardPrefix, rootOf } from './root-view.ts';
 
 const BLOBS_SAMPLED_MAX = 32;
@@ -73,14 +73,29 @@ async function driftOf(
   const sampled = sampleOfBlobs(shards.flatMap(({ table }) => (table ? [table] : [])));
   const sound = await stillTrue(parts, sampled, undefined, options);
   if (sound.length < sampled.length) return 'an entry names a chunk blob that does not hold it';
-  for await (const item of parts.data.store.list({ ...options, prefix: CHUNKS_PREFIX + root })) {
-    const parsed = parseChunkBlob(item);
-    const hash = parsed.is === 'large' || parsed.is === 'thin' ? parsed.location.hash : undefined;
-    if (hash !== undefined && item.lastModified.getTime() < settledBefore && !holds(shards, hash)) {
-      return 'a chunk is missing';
-    }
-  }
+  if (await lacksChunk(parts, root, shards, settledBefore, options)) return 'a chunk is missing';
   return undefined;
+}
+
+/** Whether a blob of this root tells of a chunk that the shards do not have. */
+async function lacksChunk(
+  { data }: RepairParts,
+  root: string,
+  shards: readonly PresentShard[],
+  settledBefore: number,
+  options: CallOptions,
+): Promise<boolean> {
+  for await (const item of data.store.list({ ...options, prefix: CHUNKS_PREFIX + root })) {
+    const hash = hashOfChunkBlob(item.name);
+    if (hash === undefined || item.lastModified.getTime() >= settledBefore || holds(shards, hash)) continue;
+    const listed = parseChunkBlob(item);
+    if (listed.is === 'large') return true;
+    const parsed = listed.is === 'legacy-thin' ? await readLegacyPointer(data, item, options) : listed;
+    // A pointer that repair would set aside is no drift of the index.
+    if (parsed?.is === 'thin' && (await stillTrue({ data }, [parsed.location], undefined, options)).length > 0)
+      return true;
+  }
+  return false;
 }
 
 /** One entry for each of some chunk blobs, from all over the tables. */

@@ -10,6 +10,7 @@ import {
   CHUNKS_PREFIX,
   checkPackedThin,
   hashOfChunkBlob,
+  type ParsedChunkBlob,
   parseChunkBlob,
   THIN_PREFIX,
   tarHashOfThinBlob,
@@ -86,8 +87,7 @@ async function surveyChunks(
     else if (inScope(name)) collector.add(location, location.kind === 'large' ? 'proved' : 'pointers');
   };
   const readLegacy = async (item: BlobItem) => {
-    const body = item.bytes > LEGACY_BODY_BYTES_MAX ? undefined : await readBody(data, item.name, options);
-    const parsed = body && parseChunkBlob(item, body);
+    const parsed = await readLegacyPointer(data, item, options);
     if (parsed?.is === 'thin') collect(item.name, parsed.location);
     else setAside(item.name, parsed?.is === 'damaged' ? parsed.problem : 'its body names no tar chunk');
   };
@@ -114,9 +114,15 @@ async function surveyChunks(
   await pMap(legacy, readLegacy, { concurrency: READS_IN_FLIGHT });
 }
 
-async function readBody(data: SealedBlobs, name: string, options?: CallOptions): Promise<Buffer | undefined> {
+/** A pointer of the legacy form, with its body; undefined when that cannot be one. */
+export async function readLegacyPointer(
+  data: SealedBlobs,
+  item: BlobItem,
+  options?: CallOptions,
+): Promise<ParsedChunkBlob | undefined> {
+  if (item.bytes > LEGACY_BODY_BYTES_MAX) return undefined;
   try {
-    return (await data.store.read(name, options)).body;
+    return parseChunkBlob(item, (await data.store.read(item.name, options)).body);
   } catch (error) {
     if (isBlobFailure(error, 'missing', 'offline')) return undefined;
     throw error;

@@ -206,19 +206,50 @@ describe('a chunk blob whose own metadata is damaged', () => {
   );
 });
 
-test('of several places of a chunk the same one is taken whatever tells of it: a large chunk, else the first tar chunk', async () => {
-  const others = [hashOf('another'), hashOf('yet another')].sort();
-  const everywhere = [tar, ...others].sort();
-  const [chunk, both] = chunksOf(tar, 'cd', 2) as [ChunkLocation, ChunkLocation];
-  const storage = await createSound();
-  for (const other of others) await putTar(storage.data.store, other);
-  for (const other of others)
-    await putPacked(storage.data, other, [placeIn(other, chunk.hash), placeIn(other, both.hash)]);
-  await putPointer(storage.data.store, chunk);
-  const large = await putLarge(storage.data.store, both.hash);
-  await putShard(storage.state, 'cd', [{ ...chunk, blob: everywhere[2] ?? '' }, both]);
-  expect(await storage.repair()).toMatchObject({ entries: 5, quarantinedCount: 0 });
-  expect(await entries(storage)).toEqual(byHash([...good, { ...chunk, blob: everywhere[0] ?? '' }, large]));
+test('of several places of a chunk the same one is taken whatever tells of it: a large chunk, else the first in the first tar chunk', async () => {
+  const [first, second, third] = [tar, hashOf('another'), hashOf('yet another')].sort() as [string, string, string];
+  const hashes = chunksOf(tar, 'cd', 7).map(({ hash }) => hash);
+  const at = (n: number, blob: string, place: Partial<ChunkLocation> = {}) => ({
+    ...placeIn(blob, hashes[n] ?? ''),
+    ...place,
+  });
+  const storage = createStorage();
+  const { store } = storage.data;
+  for (const blob of [first, second, third]) await putTar(store, blob);
+  const large = await putLarge(store, hashes[0] ?? '');
+  const own = [
+    at(1, first),
+    at(2, third),
+    at(3, second, { frameOffset: 1 }),
+    at(4, second, { frameOffset: 2 }),
+    at(5, second, { offsetInFrame: 1 }),
+    at(6, second, { offsetInFrame: 2 }),
+  ];
+  for (const location of own) await putPointer(store, location);
+  await putPacked(storage.data, first, [at(0, first), at(2, first)]);
+  await putPacked(storage.data, second, [
+    at(0, second),
+    at(1, second),
+    at(2, second),
+    at(3, second, { frameOffset: 2 }),
+    at(4, second, { frameOffset: 1 }),
+    at(5, second, { offsetInFrame: 2 }),
+    at(6, second, { offsetInFrame: 1 }),
+  ]);
+  await putPacked(storage.data, third, [at(1, third)]);
+  // What the index has of it does not count.
+  await putShard(storage.state, 'cd', [at(0, third), at(1, third), at(2, third)]);
+  expect(await storage.repair()).toMatchObject({ entries: 7, quarantinedCount: 0 });
+  const expected = [
+    large,
+    at(1, first),
+    at(2, first),
+    at(3, second, { frameOffset: 1 }),
+    at(4, second, { frameOffset: 1 }),
+    at(5, second, { offsetInFrame: 1 }),
+    at(6, second, { offsetInFrame: 1 }),
+  ];
+  expect(await entries(storage)).toEqual(byHash(expected));
 });
 
 test('a place has the tier that its tar chunk has now', async () => {

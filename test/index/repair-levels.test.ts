@@ -129,6 +129,33 @@ describe('where two levels overlap', () => {
   });
 });
 
+test('what another writer adds to a shard while it is written anew stays, and no stale shard goes before its entries are elsewhere', async () => {
+  const [proved, forgotten, ...added] = chunksIn('ab', 5) as [ChunkLocation, ChunkLocation, ...ChunkLocation[]];
+  const { data, state, fresh } = await storageOf([proved]);
+  const ghost = { ...proved, hash: hashOf('ghost').replace(/^../, 'ab'), blob: hashOf('no tar') };
+  await putShard(state, 'ab', [proved, ghost]);
+  await putShard(state, forgotten.hash.slice(0, 3), [forgotten]);
+  const left = [...added];
+  const racing = hooked(state.store, {
+    before: async (call, name) => {
+      const next = call === 'replace' && name === 'chunk-index/ab' ? left.shift() : undefined;
+      if (next === undefined) return;
+      const { body, etag } = await state.get('shard', name);
+      const table = LocationTable.of([...LocationTable.from(name, body).locations(), next]);
+      await state.replace('shard', name, table.bytes, { ifMatch: etag });
+    },
+    after: async () => {
+      expect(await missingFrom(fresh(), [proved, forgotten])).toEqual([]);
+    },
+  });
+  const parts = { data, state: new SealedBlobs(racing, keys) };
+  // Each round reads what was added in the one before.
+  expect(await repairIndex(parts, { owner: 'test' })).toMatchObject({ entries: 5, shardsWritten: 1, shardsRemoved: 1 });
+  expect(left).toEqual([]);
+  expect(await Array.fromAsync(fresh().locations())).toEqual(byHash([proved, forgotten, ...added]));
+  expect(await shardNames(state.store)).toEqual(['ab']);
+});
+
 test('a shard in the Archive tier refuses lookups with its code, is drift, and is removed and written anew', async () => {
   const chunks = chunksIn('ab', 5);
   const { data, state, repair, fresh } = await storageOf(chunks);

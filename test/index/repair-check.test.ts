@@ -1,0 +1,152 @@
+/** What the check finds of an index, and what it spends on it. Which roots the scheduled run takes: `repair-run.test.ts`. */
+import { describe, expect, test } from 'vitest';
+import { chunkBlobName, tarMetadata, thinBlobName } from '../../src/chunks/chunk-blobs.ts';
+import type { ChunkLocation } from '../../src/chunks/location.ts';
+import { findDrift } from '../../src/index/repair-check.ts';
+import { allRoots } from '../../src/index/repair-run.ts';
+import { plainKeys } from '../../src/sealing/keys.ts';
+import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
+import type { BlobStore } from '../../src/storage/blob-store.ts';
+import { hashOf } from '../kit/arbitraries.ts';
+import { interrupted, keys, locationsIn, watched } from './index-kit.ts';
+import { makeRuin, repairRuin, ruinedRoots } from './repair-ruin.ts';
+import {
+  chunksOf,
+  createStorage,
+  placeIn,
+  putLarge,
+  putLegacyPointer,
+  putPacked,
+  putPointer,
+  putShard,
+  putTar,
+  TAR_BYTES,
+} from './repairing.ts';
+
+const tar = hashOf('tar');
+/** Whatever is stored now has settled by then. */
+const later = { now: () => new Date(Date.now() + 2 * 24 * 60 * 60 * 1000) };
+
+type Storage = ReturnType<typeof createStorage>;
+
+async function rootsOf({ data, state }: Storage, options = later): Promise<string[]> {
+  return (await findDrift({ data, state }, allRoots, options)).map(({ root }) => root);
+}
+
+describe('the check', () => {
+  test('finds every ruined root, and nothing in what a repair left, whatever that set aside', async () => {
+    const ruin = await makeRuin();
+    const parts = { data: new SealedBlobs(ruin.data, plainKeys), state: new SealedBlobs(ruin.state, plainKeys) };
+    expect((await findDrift(parts, allRoots, later)).map(({ root }) => root)).toEqual([...ruinedRoots]);
+    expect(await repairRuin(ruin)).toMatchObject({ quarantinedCount: 5 });
+    expect(await findDrift(parts, allRoots, later)).toEqual([]);
+  });
+
+  const kinds: [string, (storage: Storage, chunk: ChunkLocation) => Promise<unknown>][] = [
+    ['a large chunk', async ({ data }, { hash }) => await putLarge(data.store, hash)],
+    ['a pointer of its own', async ({ data }, chunk) => await putPointer(data.store, chunk)],
+    ['a legacy pointer', async ({ data }, chunk) => await putLegacyPointer(data.store, chunk)],
+    ['packed pointers', async ({ data }, chunk) => await putPacked(data, tar, [chunk])],
+  ];
+
+  test.each(kinds)(
+    'names the root of a chunk that %s tells of, once it has settled and is in no shard',
+    async (_, put) => {
+      const storage = createStorage();
+      await putTar(storage.data.store, tar);
+      const [chunk] = chunksOf(tar, 'ab', 1) as [ChunkLocation];
+      await put(storage, chunk);
+      expect(await rootsOf(storage, { now: () => new Date() })).toEqual([]);
+      expect(await rootsOf(storage)).toEqual(['ab']);
+      // Another shard than a lookup of it would read.
+      await putShard(storage.state, 'ab0', [chunk]);
+      expect(await rootsOf(storage)).toEqual(['ab']);
+      await storage.repair();
+      expect(await rootsOf(storage)).toEqual([]);
+    },
+  );
+
+  test.each(kinds.slice(1))('does not name it when the tar chunk of %s is missing or too short', async (_, put) => {
+    const storage = createStorage();
+    const [chunk] = chunksOf(tar, 'ab', 1) as [ChunkLocation];
+    await put(storage, chunk);
+    expect(await rootsOf(storage)).toEqual([]);
+    const metadata = tarMetadata(99, [{ members: 1, storedBytes: 99 }]);
+    await storage.data.store.create(chunkBlobName(tar), Buffer.alloc(99), { metadata });
+    expect(await rootsOf(storage)).toEqual([]);
+  });
+
+  test('passes over pointers that cannot be read, and blobs that are not ours', async () => {
+    const storage = createStorage();
+    const { store } = storage.data;
+    await putTar(store, tar);
+    await store.create(thinBlobName(tar), Buffer.from('torn'));
+    await store.create('thin/readme', Buffer.from('not ours'));
+    await store.create('chunks/abc', Buffer.from('not ours'));
+    await store.create(chunkBlobName(`ab${hashOf('x').slice(2)}`), Buffer.from('nor this'));
+    expect(await rootsOf(storage)).toEqual([]);
+  });
+
+  test('names a root with a stray among its shards, and with an entry that points behind the end of its tar chunk', async () => {
+    const storage = createStorage();
+    await putTar(storage.data.store, tar);
+    await storage.state.store.create('chunk-index/ab/x', Buffer.from('stray'));
+    await putShard(
+      storage.state,
+      'cd',
+      chunksOf(tar, 'cd', 1).map((at) => ({ ...at, frameOffset: TAR_BYTES })),
+    );
+    expect(await rootsOf(storage)).toEqual(['ab', 'cd']);
+  });
+
+  test('looks at a sample of chunk blobs and packed pointers: at few of many, and at all of few', async () => {
+    const storage = createStorage();
+    const { store } = storage.data;
+    const tars = locationsIn('77', 300, 'tars').map(({ hash }) => hash);
+    const chunks = locationsIn('ab', 300).map(({ hash }, n) => placeIn(tars[n] ?? '', hash));
+    for (const chunk of chunks) {
+      await putTar(store, chunk.blob);
+      await putPacked(storage.data, chunk.blob, [chunk]);
+    }
+    await storage.repair();
+    const looks = async () => {
+      const { store: data, calls } = watched(store);
+      const drift = await findDrift({ data: new SealedBlobs(data, keys), state: storage.state }, ['77', 'ab'], later);
+      const count = (call: string) => calls.filter((each) => each.startsWith(call)).length;
+      return { drift, properties: count('properties chunks/'), reads: count('read thin/') };
+    };
+    const { drift, properties, reads } = await looks();
+    expect(drift).toEqual([]);
+    expect(reads).toBe(8);
+    expect(properties).toBeGreaterThan(20);
+    expect(properties).toBeLessThanOrEqual(32 + 8);
+    // With half of the blobs gone, a sample of thirty finds it but once in a milliard.
+    for (const { blob } of chunks.slice(0, 150)) await store.delete(chunkBlobName(blob));
+    expect((await looks()).drift).toMatchObject([{ root: 'ab' }]);
+    // Of few entries each is looked at.
+    const few = createStorage();
+    for (const chunk of chunks.slice(0, 20)) await putTar(few.data.store, chunk.blob);
+    await putShard(few.state, 'ab', chunks.slice(0, 20));
+    expect(await rootsOf(few)).toEqual([]);
+    await few.data.store.delete(chunkBlobName(chunks[13]?.blob ?? ''));
+    expect(await rootsOf(few)).toEqual(['ab']);
+  });
+
+  test('fails where storage fails: nothing is taken for missing, or for sound', async () => {
+    const storage = createStorage();
+    await putTar(storage.data.store, tar);
+    const chunks = chunksOf(tar, 'ab', 3);
+    await putPacked(storage.data, tar, chunks);
+    await putLegacyPointer(storage.data.store, chunksOf(tar, 'ab', 1, 'legacy')[0] as ChunkLocation);
+    await putShard(storage.state, 'ab', chunks);
+    const run = async (data: BlobStore) =>
+      await findDrift({ data: new SealedBlobs(data, keys), state: storage.state }, ['ab', tar.slice(0, 2)], later);
+    const { store, calls } = watched(storage.data.store);
+    expect(await run(store)).toMatchObject([{ root: 'ab' }]);
+    expect(calls.length).toBeGreaterThan(5);
+    for (let at = 1; at <= calls.length; at += 1) {
+      const failing = interrupted(storage.data.store, { at, how: 'failure before', calls: 0 });
+      await expect(run(failing)).rejects.toMatchObject({ code: 'FIRN_STORAGE_FAILED' });
+    }
+  });
+});
