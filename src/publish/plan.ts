@@ -273,7 +273,11 @@ export async function withPlan<T>(
     if (isFirnError(error, 'FIRN_RECEIPT_DAMAGED')) {
       // Another publisher that carried out the plan retires its receipts, but only after the plan itself.
       await readPlan(parts, reference, options);
+      // Or the plan was made by one who had not seen that publish yet: its receipts went with the other plan.
+      const head = await parts.snapshots.readHead(plan.source, options);
+      const difference = headDifference(plan.parent, head?.snapshot.id);
       await removePlan();
+      if (difference) throw publishConflict(plan.source, difference);
       const damaged = plan.batches.find(({ batch }) =>
         String(error.details.blob).startsWith(receiptFolder(plan.source, batch)),
       );
