@@ -206,6 +206,28 @@ describe('a chunk blob whose own metadata is damaged', () => {
   );
 });
 
+describe('an entry that only the index has', () => {
+  const elsewhere = `ab${hashOf('elsewhere').slice(2)}`;
+  const cases: [string, (large: ChunkLocation) => ChunkLocation, boolean][] = [
+    ['in a tar chunk that is there stays', () => bad, true],
+    ['behind the end of that tar chunk goes', () => ({ ...bad, frameOffset: TAR_BYTES - 99 }), false],
+    ['behind the end of any frame goes', () => ({ ...bad, offsetInFrame: 4_000_000_000 }), false],
+    ['in a tar chunk that is a large chunk goes', (large) => ({ ...bad, blob: large.hash }), false],
+    ['of a large chunk of another hash goes', (large) => ({ ...large, hash: elsewhere }), false],
+    ['of a large chunk that is a tar chunk goes', (large) => ({ ...large, hash: elsewhere, blob: tar }), false],
+  ];
+
+  test.each(cases)('%s', async (_case, entryFor, stays) => {
+    const storage = await createSound();
+    const large = await putLarge(storage.data.store, `ab${hashOf('large').slice(2)}`);
+    const entry = entryFor(large);
+    await putShard(storage.state, 'ab', [entry]);
+    expect(await findDrift(storage, ['ab'])).toHaveLength(stays ? 0 : 1);
+    expect(await storage.repair()).toMatchObject({ entries: stays ? 5 : 4, quarantinedCount: 0 });
+    expect(await entries(storage)).toEqual(byHash([...good, large, ...(stays ? [entry] : [])]));
+  });
+});
+
 test('of several places of a chunk the same one is taken whatever tells of it: a large chunk, else the first in the first tar chunk', async () => {
   const [first, second, third] = [tar, hashOf('another'), hashOf('yet another')].sort() as [string, string, string];
   const hashes = chunksOf(tar, 'cd', 7).map(({ hash }) => hash);
