@@ -177,10 +177,6 @@ resource undelivered 'Microsoft.Insights/metricAlerts@2018-03-01' = {
         }
       ]
     }
-    actions: [
-      for group in actionGroups: {
-        actionGroupId: group
-      }
-    ]
+    actions: empty(email) ? [] : [{ actionGroupId: mail.id }]
   }
 }

@@ -46,7 +46,7 @@ resource network 'Microsoft.Network/virtualNetworks@2024-05-01' = {
 output id string = network.id
 
 @description('Where the functions go out.')
-output functionsSubnetId string = network.properties.subnets[0].id
+output functionsSubnetId string = '${network.id}/subnets/functions'
 
 @description('Where private endpoints lie.')
-output endpointsSubnetId string = network.properties.subnets[1].id
+output endpointsSubnetId string = '${network.id}/subnets/endpoints'

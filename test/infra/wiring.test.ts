@@ -174,6 +174,9 @@ describe('app settings', () => {
       `@Microsoft.KeyVault(SecretUri=«${vault.name}.properties.vaultUri»secrets/${lastOf(secret.name)})`,
     );
     expect(secret.decorators).toContain('onlyIfNotExists');
+    for (const file of ['docs/deploy.md', 'docs/operations.md']) {
+      expect(textOf(file), file).toContain(`--name ${lastOf(secret.name)} `);
+    }
     expect(propertiesOf(app).keyVaultReferenceIdentity).toContain('id-firn-functions');
   });
 
