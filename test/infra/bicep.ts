@@ -7,7 +7,7 @@
  */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { type Declaration, type Expression, parseBicep, textOf } from './bicep-syntax.ts';
+import { type Declaration, type Expression, parseBicep } from './bicep-syntax.ts';
 
 export type Value = string | number | boolean | null | Value[] | { [key: string]: Value } | Handle;
 
@@ -57,7 +57,6 @@ function expand(
   const all = declarations.flatMap((each) => [each, ...each.nested]);
   const byName = new Map(all.filter(({ kind }) => kind !== 'output').map((each) => [each.name, each]));
   const names = new Map<string, Value>();
-  const used = new Set<string>();
   const underWay = new Set<string>();
   const declared = new Map(declarations.filter(({ kind }) => kind === 'param').map((each) => [each.name, each]));
 
@@ -68,7 +67,6 @@ function expand(
 
   function named(name: string): Value {
     const declaration = byName.get(name) ?? complain(`there is no ${name}`);
-    used.add(name);
     const known = names.get(name);
     if (known !== undefined) return known;
     if (underWay.has(name)) complain(`${name} depends on itself`);
@@ -98,15 +96,8 @@ function expand(
 
   function declare(declaration: Declaration, body: Expression, item?: Value, at?: number): Value {
     const scope: Scope = body.is === 'for' ? { [body.item]: item ?? null, ...(body.at && { [body.at]: at ?? 0 }) } : {};
-    const {
-      dependsOn,
-      parent,
-      scope: on,
-      ...properties
-    } = evaluate(body.is === 'for' ? body.body : body, scope) as {
-      [key: string]: Value;
-    };
-    void dependsOn;
+    const evaluated = evaluate(body.is === 'for' ? body.body : body, scope) as { [key: string]: Value };
+    const { parent, scope: on, ...properties } = evaluated;
     const there = declaration.condition === undefined || evaluate(declaration.condition) === true;
     if (declaration.kind === 'module') {
       const target = path.join(path.dirname(file), declaration.target);
@@ -235,11 +226,10 @@ function expand(
   }
 
   for (const name of declared.keys()) named(name);
-  used.clear();
   const outputs = new Map<string, Value>();
   for (const each of all) {
     if (each.kind === 'output') outputs.set(each.name, evaluate(each.value ?? { is: 'value', value: null }));
-    else if (each.kind !== 'param' && each.kind !== 'var') names.get(each.name) ?? names.set(each.name, worked(each));
+    else if (each.kind !== 'param' && each.kind !== 'var') named(each.name);
   }
   return { outputs, declared };
 }
@@ -256,5 +246,3 @@ export function textsIn(value: Value): string[] {
     ? value.flatMap(textsIn)
     : Object.entries(value).flatMap(([key, inner]) => [key, ...textsIn(inner)]);
 }
-
-export { textOf };
