@@ -4,6 +4,7 @@ import { archive } from './commands/archive.ts';
 import { cat } from './commands/cat.ts';
 import { diff } from './commands/diff.ts';
 import { init } from './commands/init.ts';
+import { journal } from './commands/journal.ts';
 import { locks } from './commands/locks.ts';
 import { ls } from './commands/ls.ts';
 import { passphrase } from './commands/passphrase.ts';
@@ -28,6 +29,7 @@ export const commands: readonly Command[] = [
   upload,
   publish,
   remove,
+  journal,
   repairIndex,
   locks,
   unlock,
