@@ -4,17 +4,19 @@
  *
  * A queue message can be lost between sealing and queueing, or end in the poison queue. So sealed batches without a
  * receipt are named again after `batchRetrySeconds`, for ever; `queued/<source>` remembers when each was named last. It
- * is only a memory: losing it names a batch once too often.
+ * is only a memory: losing it names a batch once too often. Batches that pile up without being archived are compacted.
  */
 
 import { FirnError, isFirnError } from '../errors.ts';
 import { checkPath } from '../filetree/entry.ts';
+import type { Compaction } from '../journal/compaction.ts';
 import { journalSources } from '../journal/journal.ts';
 import type { RemovalRecord, UploadRecord } from '../journal/record.ts';
 import { checkSourceName, sourceNameProblem } from '../journal/source-name.ts';
 import { parseJsonBlob } from '../sealing/json-blob.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import { type BlobProperties, type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { compactIdle, type WaitingBatch } from './idle-batches.ts';
 import type { ArchiveParts } from './parts.ts';
 import { listReceipts } from './receipt.ts';
 
@@ -96,8 +98,12 @@ export async function recordInJournal(
   return sealed.map((batch) => ({ source, batch }));
 }
 
+/** Compactions in one run of the timer, of all sources: each is a matter of seconds. */
+const COMPACTIONS_MAX = 8;
+
 /**
- * Seals what is due (with `force` whatever is not empty) and finds batches that need to be named again.
+ * Seals what is due (with `force` whatever is not empty) and finds batches that need to be named again. For all sources, as
+ * the timer calls it, it also makes one batch of many that nobody works on.
  * @returns the batches to be queued.
  */
 export async function sealDueBatches(
@@ -105,6 +111,7 @@ export async function sealDueBatches(
   options: CallOptions & { readonly source?: string | undefined; readonly force?: boolean } = {},
 ): Promise<BatchReference[]> {
   const due: BatchReference[] = [];
+  let compactions = options.source === undefined ? COMPACTIONS_MAX : 0;
   const sources = options.source === undefined ? journalSources(parts.state.store, options) : [options.source];
   for await (const source of sources) {
     try {
@@ -112,7 +119,16 @@ export async function sealDueBatches(
       const { force = false, signal } = options;
       const sealed = (await journal.sealDue({ force, signal })).map(({ batch }) => batch);
       for (const batch of sealed) due.push({ source, batch });
-      const waiting = await batchesWithoutReceipt(parts, source, options);
+      let waiting = await batchesWithoutReceipt(parts, source, options);
+      if (compactions > 0) {
+        const compacted = await compactWaiting(parts, source, waiting, { signal });
+        if (compacted !== undefined) {
+          compactions -= 1;
+          sealed.push(compacted.created.batch);
+          due.push({ source, batch: compacted.created.batch });
+          waiting = waiting.filter(({ batch }) => !compacted.replaced.includes(batch));
+        }
+      }
       const again = await batchesToNameAgain(parts, source, waiting, sealed, options);
       for (const batch of again) due.push({ source, batch });
     } catch (error) {
@@ -124,9 +140,24 @@ export async function sealDueBatches(
   return due;
 }
 
-interface WaitingBatch {
-  readonly batch: string;
-  readonly sealedAt: Date;
+async function compactWaiting(
+  parts: BatchParts,
+  source: string,
+  waiting: readonly WaitingBatch[],
+  options: CallOptions,
+): Promise<Compaction | undefined> {
+  const { batchRetrySeconds } = parts.settings;
+  try {
+    const compacted = await compactIdle(parts.journalOf(source), waiting, parts.now(), batchRetrySeconds, options);
+    // Nobody is going to archive these any more.
+    for (const batch of compacted?.replaced ?? []) await clearBatchFailure(parts, { source, batch }, options);
+    return compacted;
+  } catch (error) {
+    // The batches are as good as before, and are to be named again.
+    if (!isFirnError(error)) throw error;
+    parts.onWarning(error);
+    return undefined;
+  }
 }
 
 /** Sealed batches of a source that have no receipt yet, oldest first. */

@@ -19,17 +19,20 @@ import { ActivePartition } from './active-partition.ts';
 import { AppendQueue } from './append-queue.ts';
 import { type BatchInfo, infoOf } from './batch-info.ts';
 import { type BatchReading, readBatch } from './batch-reading.ts';
+import { type Compaction, type CompactOptions, compactJournal } from './compaction.ts';
 import { inspectJournal, type JournalInspection } from './inspection.ts';
 import { JOURNAL_RECORDS_MAX, type JournalParts, type JournalSettings } from './journal-parts.ts';
 import { leaveSource, rejoinSource } from './leaving.ts';
 import { deleteRetired, takeUpStrays } from './left-behind.ts';
-import { activePartition, batchPartitions, partitionBlobName } from './manifest.ts';
-import { withRetired } from './manifest-steps.ts';
+import { activePartition, batchName, batchPartitions, partitionBlobName } from './manifest.ts';
+import { withHeld, withRetired } from './manifest-steps.ts';
 import { ManifestStore } from './manifest-store.ts';
 import { type JournalMetrics, MetricsRecorder } from './metrics.ts';
 import { headerBytes } from './partition.ts';
 import type { JournalRecord } from './record.ts';
 import { checkSourceName, sourceNameProblem } from './source-name.ts';
+
+export type { BatchInfo, JournalSettings };
 
 export interface Journal extends AsyncDisposable {
   readonly source: string;
@@ -60,6 +63,16 @@ export interface Journal extends AsyncDisposable {
    * partition was lost or is another's, FIRN_REPOSITORY_NEWER.
    */
   read(batch: string, options?: CallOptions): BatchReading;
+  /**
+   * Keeps compaction away from batches that are about to be published, for good: to be called before a publish is decided.
+   * @returns those that are batches still; the others were retired, left or compacted meanwhile.
+   */
+  hold(batches: readonly string[], options?: CallOptions): Promise<ReadonlySet<string>>;
+  /**
+   * Makes one batch of several small ones that nobody works on, if that is worth it, without what in them is dead.
+   * @returns undefined when it was not.
+   */
+  compact(options: CompactOptions): Promise<Compaction | undefined>;
   /** Deletes batches whose records are archived and published. Unknown batches are passed over. */
   retire(batches: readonly string[], options?: CallOptions): Promise<void>;
   /**
@@ -68,7 +81,10 @@ export interface Journal extends AsyncDisposable {
    * do not. Leaving twice is leaving once.
    */
   leave(options?: CallOptions): Promise<void>;
-  /** Undoes the leaving. @returns the batches that come back: all that was left and is not given up by compaction yet. */
+  /**
+   * Undoes the leaving. What was left is kept for seven days.
+   * @returns the batches that come back.
+   */
   rejoin(options?: CallOptions): Promise<readonly BatchInfo[]>;
   /** Everything that a person wants to know of it. It reads all partitions. */
   inspect(options?: CallOptions): Promise<JournalInspection>;
@@ -144,6 +160,18 @@ export function openJournal(
     },
 
     read: (batch, options = {}) => readBatch(state, source, manifests, batch, options),
+
+    async hold(batches, options) {
+      const wanted = new Set(batches);
+      const { manifest } = await manifests.update((current) => withHeld(current, wanted), options);
+      return new Set(
+        batchPartitions(manifest)
+          .map(batchName)
+          .filter((batch) => wanted.has(batch)),
+      );
+    },
+
+    compact: (options) => compactJournal(parts, options),
 
     async retire(batches, options) {
       if (batches.length > 0) await manifests.update((manifest) => withRetired(manifest, new Set(batches)), options);

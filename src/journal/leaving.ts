@@ -1,6 +1,7 @@
 /**
  * Leaving and rejoining. A source that is finished is left: what was recorded and is not published yet is not to be archived,
- * and what is recorded afterwards is. Rejoining undoes it, as long as compaction has not given up what was left.
+ * and what is recorded afterwards is. Rejoining undoes it, for
+ * seven days; then what was left is deleted.
  *
  * Leave and rejoin are records in partitions of their own, so that a partition is left as a whole or not at all. The order of
  * the steps: the active partition is sealed on storage, which shuts out appends that would come before the leave; the

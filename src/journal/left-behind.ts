@@ -6,17 +6,26 @@
  * as retired, in the manifest, where its maker meets it. Nothing is ever deleted that a manifest could still come to name.
  */
 import pMap from 'p-map';
-import type { BlobItem, CallOptions } from '../storage/blob-store.ts';
+import { type BlobItem, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import { type BatchInfo, infoOf } from './batch-info.ts';
-import { examinePartition } from './found-partition.ts';
+import { examinePartition, type FoundPartition } from './found-partition.ts';
 import type { JournalParts } from './journal-parts.ts';
 import type { Manifest } from './manifest.ts';
-import { withDiscarded, withFound, withoutRetired, withoutSpentMarks } from './manifest-steps.ts';
-import { deletePartition, listJournal } from './partition-blob.ts';
+import {
+  withDiscarded,
+  withFound,
+  withoutLeft,
+  withoutRetired,
+  withoutSpentMarks,
+  withSwapped,
+} from './manifest-steps.ts';
+import { deletePartition, listJournal, partitionExists } from './partition-blob.ts';
 
 const DELETES_IN_FLIGHT = 16;
 /** A partition that no manifest names is left alone for so long: someone may be about to name it. */
 const STRAY_AGE_MS_MIN = 10 * 60 * 1000;
+/** What was left can be rejoined for so long. */
+const LEFT_KEPT_MS = 7 * 24 * 60 * 60 * 1000;
 
 /** Takes up what no manifest names. @returns the batches that came to be. */
 export async function takeUpStrays(parts: JournalParts, options?: CallOptions): Promise<BatchInfo[]> {
@@ -45,10 +54,46 @@ async function takeUpStray(
   const { state, source, manifests, now } = parts;
   const found = await examinePartition(state, source, blob, { ...options, now });
   const at = item.lastModified.toISOString();
-  // Only a log was ever acknowledged by itself. A leave, a rejoin and a compaction count from when the manifest names them.
-  const step = (current: Manifest) =>
-    found.is === 'log' ? withFound(current, blob, at, found.sealed) : withDiscarded(current, blob, at);
-  const { manifest, changed } = await manifests.update(step, options);
+  if (found.is === 'compacted') return await takeUpCompacted(parts, blob, found, at, options);
+  // Only a log was ever acknowledged by itself. A leave or a rejoin counts from when the manifest names it.
+  const step = async (current: Manifest) => {
+    if (!(await partitionExists(state, source, blob, options))) return undefined;
+    return found.is === 'log' ? withFound(current, blob, at, found.sealed) : withDiscarded(current, blob, at);
+  };
+  return infoIfSealed(blob, await manifests.update(step, options));
+}
+
+/**
+ * A compacted partition counts from when the manifest names it: before, all that it stands for is there, and may be published
+ * by now. Only where the manifest was brought back from an older copy are those named and gone; then this is what is left.
+ */
+async function takeUpCompacted(
+  parts: JournalParts,
+  blob: string,
+  { end, sealed }: Extract<FoundPartition, { is: 'compacted' }>,
+  at: string,
+  options?: CallOptions,
+): Promise<BatchInfo[]> {
+  const { state, source, manifests } = parts;
+  const replaces = new Set(end.replaces);
+  const existing = new Set<string>();
+  for await (const { partition } of listJournal(state, source, options)) {
+    if (partition !== undefined) existing.add(partition);
+  }
+  const someAreGone = !end.replaces.every((each) => existing.has(each));
+  const step = async (current: Manifest) => {
+    if (!(await partitionExists(state, source, blob, options))) return undefined;
+    const numbers = current.partitions.filter((each) => replaces.has(each.blob)).map(({ partition }) => partition);
+    const entry = { ...sealed, partition: Math.max(0, ...numbers), blob, created: at } as const;
+    const swapped = someAreGone
+      ? withSwapped(current, replaces, { ...entry, state: 'sealed', compacted: true })
+      : undefined;
+    return swapped ?? withDiscarded(current, blob, at);
+  };
+  return infoIfSealed(blob, await manifests.update(step, options));
+}
+
+function infoIfSealed(blob: string, { manifest, changed }: { manifest: Manifest; changed: boolean }): BatchInfo[] {
   const entry = manifest.partitions.find((each) => each.blob === blob);
   return changed && entry?.state === 'sealed' ? [infoOf(entry)] : [];
 }
@@ -67,15 +112,33 @@ function isOld({ now }: JournalParts, { lastModified }: BlobItem): boolean {
   return Math.abs(now().getTime() - lastModified.getTime()) >= STRAY_AGE_MS_MIN;
 }
 
-/** Deletes what is retired, then retires the marks that nothing needs any more; the next call deletes those. */
+/** Deletes what is retired. Before it retires what was left for long; after it, marks that nothing needs any more. */
 export async function deleteRetired(parts: JournalParts, options?: CallOptions): Promise<void> {
-  const { state, source, manifests } = parts;
-  const { manifest } = await manifests.load(options);
+  const { state, source, manifests, now } = parts;
+  let { manifest } = await manifests.load(options);
+  const hasMarks = manifest.partitions.some(({ mark }) => mark !== undefined);
+  if (hasMarks) {
+    const leftBefore = new Date(now().getTime() - LEFT_KEPT_MS).toISOString();
+    ({ manifest } = await manifests.update((current) => withoutLeft(current, leftBefore), options));
+  }
   const retired = manifest.partitions.filter((each) => each.state === 'retired').map(({ blob }) => blob);
   if (retired.length > 0) {
-    await pMap(retired, (blob) => deletePartition(state, source, blob, options), { concurrency: DELETES_IN_FLIGHT });
-    const gone = new Set(retired);
+    const gone = new Set<string>();
+    await pMap(
+      retired,
+      async (blob) => {
+        try {
+          await deletePartition(state, source, blob, options);
+          gone.add(blob);
+        } catch (error) {
+          // Somebody keeps it by a lease: there is a next time.
+          if (!isBlobFailure(error, 'leased')) throw error;
+        }
+      },
+      { concurrency: DELETES_IN_FLIGHT },
+    );
     await manifests.update((current) => withoutRetired(current, gone), options);
   }
-  if (manifest.partitions.some(({ mark }) => mark !== undefined)) await manifests.update(withoutSpentMarks, options);
+  // These are deleted by the next call.
+  if (hasMarks) await manifests.update(withoutSpentMarks, options);
 }

@@ -145,3 +145,20 @@ export function withHeld(manifest: Manifest, batches: ReadonlySet<string>): Mani
   const holdable = new Set(batchPartitions(manifest).filter((each) => !each.held && batches.has(batchName(each))));
   return replaced(manifest, (each) => holdable.has(each), { held: true });
 }
+
+/**
+ * A compacted partition takes the place of others. Void when one of them is no sealed partition any more or is held, or when
+ * the compacted one is named already: as it should be, or as one to be deleted.
+ */
+export function withSwapped(
+  manifest: Manifest,
+  replaces: ReadonlySet<string>,
+  entry: PartitionEntry,
+): Manifest | undefined {
+  const isReplaced = ({ blob }: PartitionEntry) => replaces.has(blob);
+  const those = manifest.partitions.filter(isReplaced);
+  const isFree = ({ state, mark, held }: PartitionEntry) => state === 'sealed' && mark === undefined && !held;
+  if (isNamed(manifest, entry.blob) || those.length !== replaces.size || !those.every(isFree)) return undefined;
+  const retired = replaced(manifest, isReplaced, { state: 'retired' });
+  return retired && { ...retired, partitions: [...retired.partitions, entry] };
+}

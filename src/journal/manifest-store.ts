@@ -3,6 +3,7 @@
  * the partitions: they are all sealed and become batches, and whoever appended to one goes on in a new one.
  */
 import { randomBytes } from 'node:crypto';
+import { performance } from 'node:perf_hooks';
 import { setTimeout } from 'node:timers/promises';
 import { FirnError } from '../errors.ts';
 import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
@@ -97,18 +98,21 @@ export class ManifestStore {
 
   /**
    * Loads, changes and writes until the write is taken.
-   * @param change gives undefined when there is nothing to do.
-   * @returns what is stored now, and whether this call wrote it.
+   * @param change gives undefined when there is nothing to do. What it asks the storage it asks after the manifest was read
+   * and before it is written, and the write is refused when the manifest changed in between.
+   * @returns what is stored now, whether this call wrote it, and how long the write itself took.
    */
   async update(
-    change: (manifest: Manifest) => Manifest | undefined,
+    change: (manifest: Manifest) => Manifest | undefined | Promise<Manifest | undefined>,
     options?: CallOptions,
-  ): Promise<{ manifest: Manifest; changed: boolean }> {
+  ): Promise<{ manifest: Manifest; changed: boolean; writeMs: number }> {
     return await this.#repeat(options, async () => {
       const loaded = await this.load(options);
-      const changed = change(loaded.manifest);
-      if (changed === undefined) return { manifest: loaded.manifest, changed: false };
-      return (await this.tryWrite(loaded, changed, options)) && { manifest: changed, changed: true };
+      const changed = await change(loaded.manifest);
+      if (changed === undefined) return { manifest: loaded.manifest, changed: false, writeMs: 0 };
+      const startedAt = performance.now();
+      const written = await this.tryWrite(loaded, changed, options);
+      return written && { manifest: changed, changed: true, writeMs: performance.now() - startedAt };
     });
   }
 

@@ -83,6 +83,25 @@ export async function deletePartition(
   await state.delete(partitionBlobName(source, blob), options);
 }
 
+/**
+ * To be asked between loading the manifest and naming a partition that was made before: it may have been named as retired,
+ * deleted and forgotten, all since it was made.
+ */
+export async function partitionExists(
+  state: BlobStore,
+  source: string,
+  blob: string,
+  options?: CallOptions,
+): Promise<boolean> {
+  try {
+    await state.properties(partitionBlobName(source, blob), options);
+    return true;
+  } catch (error) {
+    if (isBlobFailure(error, 'missing')) return false;
+    throw error;
+  }
+}
+
 /** A blob under `journal/<source>/`: a partition, or the filter of one; names without the folder. */
 export type JournalBlob =
   | { readonly partition: string; readonly filterOf?: undefined; readonly item: BlobItem }

@@ -204,15 +204,34 @@ export async function planPublish(
     if (receipt === undefined) break;
     batches.push({ batch, run: receipt.run });
   }
-  if (batches.length === 0) return undefined;
+  const held = await holdBatches(parts, source, batches, options);
+  if (held.length === 0) return undefined;
   const plan: Plan = {
     source,
     parent: head?.snapshot.id,
     snapshot: { id: randomBytes(8).toString('hex'), time: timeAfter(head, parts.now()) },
-    batches,
+    batches: held,
   };
   const created = await state.create('plan', name, encodePlan(plan), options);
   return created === undefined ? await planPublish(parts, source, options) : { plan: name, snapshot: plan.snapshot.id };
+}
+
+/**
+ * Keeps compaction away from the batches of the plan to be: what is published must not come back in a compacted batch, whose
+ * removals would then be applied after what was published since.
+ * @returns those before the first that was compacted already: the compacted batch stands in its place.
+ */
+async function holdBatches(
+  parts: PublishParts,
+  source: string,
+  batches: readonly PublishedBatch[],
+  options?: CallOptions,
+): Promise<readonly PublishedBatch[]> {
+  const names = batches.map(({ batch }) => batch).filter((batch) => !isScan(batch));
+  if (names.length === 0) return batches;
+  const held = await parts.journalOf(source).hold(names, options);
+  const gap = names.findIndex((batch) => !held.has(batch));
+  return gap < 0 ? batches : batches.slice(0, gap);
 }
 
 /** The head; moved on first where it is older than the newest snapshot, as after the state was brought back from a copy. */

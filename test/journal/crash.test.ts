@@ -6,7 +6,7 @@ import {
   type Clock,
   createClock,
   createState,
-  intercepted,
+  mortal,
   numberOf,
   partitionBlobs,
   pathsOf,
@@ -40,23 +40,6 @@ async function live(journal: Journal, life: Life, name: string): Promise<void> {
   }
   await append(`${name} last`);
   life.ended = true;
-}
-
-/** The store of a process that dies at its n-th call: before the call has an effect, or after. */
-function mortal(state: BlobStore, death: { at: number; when: 'before' | 'after' }): BlobStore {
-  let calls = 0;
-  const die = () => {
-    throw new Error('the process is dead');
-  };
-  return intercepted(state, {
-    before: () => {
-      calls += 1;
-      if (calls > death.at || (calls === death.at && death.when === 'before')) die();
-    },
-    after: () => {
-      if (calls >= death.at) die();
-    },
-  });
 }
 
 async function survive(state: BlobStore, clock: Clock, life: Life): Promise<void> {

@@ -1,0 +1,388 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { parseFilter } from '../../src/journal/bloom-filter.ts';
+import { type Journal, openJournal } from '../../src/journal/journal.ts';
+import { encodeHeader, encodeRecord, recordId } from '../../src/journal/partition.ts';
+import { decodePartition } from '../../src/journal/partition-decoding.ts';
+import type { JournalRecord } from '../../src/journal/record.ts';
+import type { BlobStore } from '../../src/storage/blob-store.ts';
+import {
+  allPaths,
+  type Clock,
+  createClock,
+  createState,
+  intercepted,
+  mortal,
+  numberOf,
+  partitionBlobs,
+  pathsOf,
+  settings,
+  upload,
+} from './journal-kit.ts';
+
+let clock: Clock;
+let state: BlobStore;
+let journal: Journal;
+const open = (store = state, options: Partial<typeof settings> = {}) =>
+  openJournal(store, 'photos', { ...settings, ...options }, { now: clock.now });
+const removal = (path: string): JournalRecord => ({ kind: 'removal', path, nonce: `n ${path}` });
+const everything = { isIdle: () => true };
+const MANIFEST = 'journal/photos/manifest';
+const names = (count: number) => Array.from({ length: count }, (_, at) => `file ${at}`);
+
+async function appendBatches(batches: readonly (readonly JournalRecord[])[], of = journal): Promise<string[]> {
+  const sealed: string[] = [];
+  for (const records of batches) {
+    await of.append(records, { evenIfKnown: true });
+    sealed.push(...(await of.sealDue({ force: true })).map(({ batch }) => batch));
+    clock.ms += 1_000;
+  }
+  return sealed;
+}
+const small = (count: number) => names(count).map((name) => [upload(name)]);
+
+beforeEach(() => {
+  clock = createClock();
+  state = createState(clock);
+  journal = open();
+});
+
+describe('compacting batches that nobody works on', () => {
+  it('makes one batch of them, in their place, and deletes theirs', async () => {
+    const before = await appendBatches(small(10));
+    await journal.append([upload('open')]);
+    const compaction = await journal.compact(everything);
+    expect(compaction).toMatchObject({ replaced: before, created: { records: 10, uploadBytes: 10 } });
+    const { batch } = compaction!.created;
+    expect(numberOf(batch)).toBe(10);
+    expect(before).not.toContain(batch);
+    expect(await open().batches()).toEqual([compaction!.created]);
+    expect(await pathsOf(open(), batch)).toEqual(names(10));
+    for (const old of before) await expect(pathsOf(journal, old)).rejects.toMatchObject({ code: 'FIRN_BLOB_MISSING' });
+    expect(await partitionBlobs(state, 'photos')).toHaveLength(2);
+    expect(await allPaths(open())).toEqual([...names(10), 'open']);
+    expect(journal.metrics()).toMatchObject({ compactions: 1, compactionSwapMs: { last: expect.any(Number) } });
+    expect(journal.metrics().compactionSwapMs.max).toBeGreaterThan(0);
+  });
+
+  it('keeps what is live and drops what is dead', async () => {
+    const other: JournalRecord = { kind: 'upload', path: 'a', etag: '"2"', bytes: 1 };
+    await appendBatches([
+      [upload('a'), upload('d/x')],
+      [upload('a')],
+      [other],
+      [removal('d')],
+      ...small(5),
+      [upload('d/y')],
+    ]);
+    const { created } = (await journal.compact(everything))!;
+    expect(await Array.fromAsync(journal.read(created.batch))).toEqual([
+      upload('a'),
+      other,
+      removal('d'),
+      ...names(5).map((name) => upload(name)),
+      upload('d/y'),
+    ]);
+    expect(created.records).toBe(9);
+  });
+
+  it('keeps the time of the first record in its header, names what it replaces at its end, and has a filter', async () => {
+    const before = await appendBatches(small(8));
+    const lastAt = new Date(clock.ms - 1_000);
+    clock.ms += 50_000;
+    const { created } = (await journal.compact(everything))!;
+    const [blob] = await partitionBlobs(state, 'photos');
+    const events = await Array.fromAsync(decodePartition([(await state.read(blob!)).body], { blob: blob! }));
+    expect(events[0]).toEqual({
+      kind: 'header',
+      header: { source: 'photos', partition: 8, created: new Date('2024-01-01T00:00:00Z'), kind: 'compacted' },
+    });
+    expect(events.at(-1)).toMatchObject({ kind: 'control', record: { kind: 'end', replaces: before, records: 8 } });
+    const filter = parseFilter((await state.read(`${blob}.filter`)).body);
+    for (const name of names(8)) expect(filter?.mayContain(recordId(upload(name)))).toBe(true);
+    const { partitions } = await journal.inspect();
+    expect(partitions).toMatchObject([
+      { partition: 8, compacted: true, created: new Date('2024-01-01T00:00:00Z'), lastAt, sealedAt: clock.now() },
+    ]);
+    expect(created.sealedAt).toEqual(clock.now());
+  });
+
+  it('lets others append and seal meanwhile, and loses nothing of it', async () => {
+    await appendBatches(small(9));
+    const other = open();
+    let appended = 0;
+    const busy = intercepted(state, {
+      instead: async (call) => {
+        if (call === 'list') return undefined;
+        appended += 1;
+        await other.append([upload(`meanwhile ${appended}`)]);
+        if (appended % 7 === 0) await other.sealDue({ force: true });
+        return undefined;
+      },
+    });
+    expect(await open(busy).compact(everything)).toMatchObject({ created: { records: 9 } });
+    expect(appended).toBeGreaterThan(20);
+    const paths = await allPaths(open());
+    expect(paths).toEqual([...names(9), ...Array.from({ length: appended }, (_, at) => `meanwhile ${at + 1}`)]);
+  });
+
+  it('again and again keeps a journal that nobody reads small', async () => {
+    for (let round = 0; round < 100; round += 1) {
+      await appendBatches([[upload(round)]]);
+      await journal.compact(everything);
+    }
+    expect((await journal.batches()).length).toBeLessThan(8);
+    expect(await allPaths(journal)).toEqual(Array.from({ length: 100 }, (_, at) => String(at)));
+    await state.delete(MANIFEST);
+    expect(await allPaths(open())).toEqual(Array.from({ length: 100 }, (_, at) => String(at)));
+  });
+
+  it('takes the same record for known afterwards', async () => {
+    await appendBatches(small(8));
+    await journal.compact(everything);
+    const other = open();
+    await other.append([upload('file 3'), upload('new')]);
+    expect(other.metrics().duplicatesDropped).toBe(1);
+    expect(await allPaths(journal)).toEqual([...names(8), 'new']);
+  });
+});
+
+describe('what is not compacted', () => {
+  it('is a batch that is not idle, held, damaged, lost, or written by a newer Firn', async () => {
+    const batches = await appendBatches(small(9));
+    const [, , third] = batches;
+    expect(await journal.compact({ isIdle: ({ batch }) => batch !== third })).toBeUndefined();
+    expect(await journal.hold([third!])).toEqual(new Set([third]));
+    expect(await journal.compact(everything)).toBeUndefined();
+    expect(await journal.batches()).toHaveLength(9);
+
+    for (const spoil of [
+      async (blob: string) => void (await state.delete(blob)),
+      async (blob: string) => {
+        const { body } = await state.read(blob);
+        await state.delete(blob);
+        await state.createAppend(blob, Buffer.concat([body, Buffer.from('no record')]));
+      },
+      async (blob: string) => {
+        const { body } = await state.read(blob);
+        const newer = encodeRecord(upload('x'));
+        newer.writeUInt8(9, 8);
+        const { crc32 } = await import('node:zlib');
+        newer.writeUInt32LE(crc32(newer.subarray(4, -4)), newer.length - 4);
+        await state.delete(blob);
+        await state.createAppend(blob, Buffer.concat([body, newer]));
+      },
+    ]) {
+      state = createState(clock);
+      journal = open();
+      await appendBatches(small(10));
+      const blobs = await partitionBlobs(state, 'photos');
+      await spoil(blobs[5]!);
+      expect(await journal.compact(everything)).toBeUndefined();
+      expect(await journal.batches()).toHaveLength(10);
+      await appendBatches(small(5));
+      expect(await journal.compact(everything)).toMatchObject({ created: { records: 9 } });
+      expect(await journal.batches()).toHaveLength(7);
+    }
+  });
+
+  it('is held for good, and what was compacted can be held no more', async () => {
+    const batches = await appendBatches(small(17));
+    expect(await open().hold([batches[8]!, '0000000099-00000000'])).toEqual(new Set([batches[8]]));
+    const { replaced } = (await journal.compact(everything))!;
+    expect(replaced).toEqual(batches.slice(0, 8));
+    expect(await journal.hold(batches.slice(0, 9))).toEqual(new Set([batches[8]]));
+    await journal.retire([batches[8]!]);
+    expect(await journal.hold([batches[8]!])).toEqual(new Set());
+  });
+
+  it('is a compacted batch, as long as one that it stands for could not be deleted', async () => {
+    await appendBatches(small(8));
+    const [blob] = await partitionBlobs(state, 'photos');
+    const lease = 'a0a0a0a0-0000-4000-8000-000000000000';
+    await state.acquireLease(blob!, lease, 60);
+    expect(await journal.compact(everything)).toMatchObject({ created: { records: 8 } });
+    await appendBatches(Array.from({ length: 8 }, (_, at) => [upload(`more ${at}`)]));
+    expect(await journal.compact(everything)).toBeUndefined();
+    // Lost now, the manifest still comes back without what was compacted.
+    const expected = [...names(8), ...Array.from({ length: 8 }, (_, at) => `more ${at}`)];
+    const manifest = await state.read(MANIFEST);
+    await state.delete(MANIFEST);
+    expect(await allPaths(open())).toEqual(expected);
+    await state.delete(MANIFEST);
+    await state.create(MANIFEST, manifest.body);
+    await state.releaseLease(blob!, lease);
+    expect(await journal.compact(everything)).toMatchObject({ created: { records: 16 } });
+    expect(await allPaths(open())).toEqual(expected);
+  });
+
+  it('is compacted by one of two, and the other leaves nothing behind', async () => {
+    await appendBatches(small(9));
+    const results = await Promise.all([open().compact(everything), open().compact(everything)]);
+    expect(results.filter((result) => result !== undefined)).toHaveLength(1);
+    expect(await partitionBlobs(state, 'photos')).toHaveLength(1);
+    expect(await allPaths(open())).toEqual(names(9));
+  });
+
+  it.each([
+    ['held', (of: Journal, batch: string) => of.hold([batch])],
+    ['retired', (of: Journal, batch: string) => of.retire([batch])],
+  ])('is a batch that is %s while it is compacted', async (_, meanwhile) => {
+    const [first] = await appendBatches(small(9));
+    let done = false;
+    const late = intercepted(state, {
+      instead: async (call) => {
+        if (call === 'replace' && !done) {
+          done = true;
+          await meanwhile(open(), first!);
+        }
+        return undefined;
+      },
+    });
+    expect(await open(late).compact(everything)).toBeUndefined();
+    const paths = await allPaths(open());
+    expect(paths.slice(-8)).toEqual(names(9).slice(1));
+    expect(await partitionBlobs(state, 'photos')).toHaveLength(paths.length);
+  });
+
+  it('may be left meanwhile, and comes back compacted', async () => {
+    await appendBatches(small(9));
+    let done = false;
+    const late = intercepted(state, {
+      instead: async (call) => {
+        if (call === 'replace' && !done) {
+          done = true;
+          await open().leave();
+        }
+        return undefined;
+      },
+    });
+    expect(await open(late).compact(everything)).toMatchObject({ created: { records: 9 } });
+    expect(await open().batches()).toEqual([]);
+    expect(await open().rejoin()).toHaveLength(1);
+    expect(await allPaths(open())).toEqual(names(9));
+  });
+});
+
+describe('a compaction that dies', () => {
+  /** Records in nine batches, one of them dead. */
+  const batches = [[upload('x')], ...small(6), [upload('a')], [removal('a')]];
+  const live = ['x', ...names(6), 'a'];
+
+  for (const when of ['before', 'after'] as const) {
+    for (const lost of [false, true]) {
+      it(`${when} the effect of any call leaves the old or the new, whole${lost ? ', also when the manifest is lost then' : ''}`, async () => {
+        let ended = false;
+        let at = 1;
+        for (; !ended; at += 1) {
+          clock = createClock();
+          state = createState(clock);
+          await appendBatches(batches, open());
+          const dying = open(mortal(state, { at, when }));
+          await dying.compact(everything).then(
+            () => {
+              ended = true;
+            },
+            (error: Error) => expect(error.message).toBe('the process is dead'),
+          );
+          const all = await state.list({ prefix: 'journal/' });
+          const isSwapped = (await Array.fromAsync(all)).length < 2 * batches.length + 1;
+          if (lost) await state.delete(MANIFEST);
+          const next = open();
+          clock.ms += 11 * 60_000;
+          const paths = await allPaths(next);
+          expect([...live.slice(0, 7), 'a', 'a'].slice(0, paths.length)).toEqual(paths);
+          expect(paths.length).toBeGreaterThanOrEqual(live.length);
+          const found = await next.batches();
+          expect([1, batches.length]).toContain(found.length);
+          if (isSwapped) expect(found).toHaveLength(1);
+          await next.sealDue();
+          expect(await partitionBlobs(state, 'photos')).toHaveLength(found.length);
+          // And it can be done again.
+          await next.compact(everything);
+          expect(await allPaths(open())).toEqual([...live.slice(0, 7), 'a']);
+        }
+        expect(at).toBeGreaterThan(40);
+      });
+    }
+  }
+
+  it('leaves a partition that is no batch, however long it lies there, and goes when it is old', async () => {
+    await appendBatches(small(8));
+    const dying = intercepted(state, {
+      before: (call) => {
+        if (call === 'replace') throw new Error('the process is dead');
+      },
+    });
+    await expect(open(dying).compact(everything)).rejects.toThrow('the process is dead');
+    expect(await partitionBlobs(state, 'photos')).toHaveLength(9);
+    // What it stands for is published meanwhile, and newer files with it.
+    await journal.retire((await journal.batches()).map(({ batch }) => batch));
+    await journal.append([upload('newer')]);
+    expect(await journal.sealDue()).toEqual([]);
+    expect(await partitionBlobs(state, 'photos')).toHaveLength(2);
+    clock.ms += 10 * 60_000;
+    expect(await open().sealDue()).toMatchObject([{ records: 1 }]);
+    expect(await partitionBlobs(state, 'photos')).toHaveLength(1);
+    expect(await allPaths(open())).toEqual(['newer']);
+  });
+
+  it('is overtaken by who clears up, if it was only slow: then it gives up', async () => {
+    await appendBatches(small(8));
+    let done = false;
+    const slow = intercepted(state, {
+      instead: async (call) => {
+        if (call !== 'replace' || done) return undefined;
+        done = true;
+        clock.ms += 60 * 60_000;
+        await open().sealDue();
+        return undefined;
+      },
+    });
+    expect(await open(slow).compact(everything)).toBeUndefined();
+    expect(await allPaths(open())).toEqual(names(8));
+    expect(await partitionBlobs(state, 'photos')).toHaveLength(8);
+  });
+
+  it('leaves one without its end that is never sealed, also when the manifest is made anew', async () => {
+    await appendBatches(small(8));
+    const unfinished = 'journal/photos/0000000008-abcdef01';
+    const header = encodeHeader({ source: 'photos', partition: 8, created: clock.now(), kind: 'compacted' });
+    await state.createAppend(unfinished, Buffer.concat([header, encodeRecord(removal('file 1'))]));
+    let sealed = false;
+    const watched = intercepted(state, {
+      before: (call, name) => {
+        if (call === 'seal' && name === unfinished) sealed = true;
+      },
+    });
+    await state.delete(MANIFEST);
+    expect(await allPaths(open(watched))).toEqual(names(8));
+    await open(watched).sealDue();
+    expect(sealed).toBe(false);
+    expect(await partitionBlobs(state, 'photos')).toHaveLength(8);
+  });
+});
+
+it('a manifest that was brought back from before a compaction finds its records in the compacted partition', async () => {
+  await appendBatches(small(8));
+  const { body } = await state.read(MANIFEST);
+  await journal.compact(everything);
+  await state.delete(MANIFEST);
+  await state.create(MANIFEST, body);
+  clock.ms += 11 * 60_000;
+  expect(await open().sealDue()).toMatchObject([{ records: 8 }]);
+  expect(await allPaths(open())).toEqual(names(8));
+  expect(await partitionBlobs(state, 'photos')).toHaveLength(1);
+});
+
+it('what was left is given up after a week, and not before', async () => {
+  await appendBatches(small(3));
+  await journal.leave();
+  clock.ms += 7 * 24 * 3_600_000 - 60_000;
+  await open().sealDue();
+  expect(await open().rejoin()).toHaveLength(3);
+  await journal.leave();
+  clock.ms += 7 * 24 * 3_600_000;
+  for (let round = 0; round < 3; round += 1) await open().sealDue();
+  expect(await open().rejoin()).toEqual([]);
+  expect(await partitionBlobs(state, 'photos')).toEqual([]);
+});
