@@ -11,6 +11,7 @@
  * take long while they run. Who meets one stops with FIRN_REPAIR_UNFINISHED; the plan stays for the next publish. A commit
  * that has begun is finished: it does not touch the index, and the repair waits for it.
  */
+import { isFirnError } from '../errors.ts';
 import { refuseDuringRepair } from '../index/marker.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { publishLock } from '../storage/lock-names.ts';
@@ -49,6 +50,10 @@ export async function underPublishLock<T>(
     await refuseDuringRepair(parts.state.store, { signal });
     const release = async () => void (await lock.release());
     return await work({ signal, release });
+  } catch (error) {
+    // Whatever fails then, fails because of that.
+    if (lock.signal.aborted && !isFirnError(error)) throw lock.signal.reason;
+    throw error;
   } finally {
     // Other steps of the run may hold it, or come for it.
     if (leaseId !== undefined) lock.leave();
