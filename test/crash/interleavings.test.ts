@@ -15,7 +15,8 @@ import { runRepair } from '../../src/index/repair-run.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import { createRepository, openRepository, type Repository } from '../../src/repository.ts';
 import { readSettings } from '../../src/settings.ts';
-import { createLocks, type Locks } from '../../src/storage/locks.ts';
+import { createLocks } from '../../src/storage/locks.ts';
+import { lawlessLocks } from '../kit/lawless-locks.ts';
 import { removeFolder } from '../kit/local-tree.ts';
 import { createMemoryAccount, type MemoryAccount } from '../kit/memory-blob-store.ts';
 import { archiveAll, upload } from '../kit/repository.ts';
@@ -52,24 +53,6 @@ function textUnder(repository: Repository, name: string): string {
 function openIn(account: { container: MemoryAccount['container'] }, now: () => number): Promise<Repository> {
   return openRepository(account, settings, { now: () => new Date(now()), shardEntriesMax: SHARD_ENTRIES_MAX });
 }
-
-/** Locks that let everybody in, as leases do that ended while their holders were paused. */
-const lawless: Pick<Locks, 'acquire' | 'tryAcquire' | 'waitForHolders'> = {
-  async acquire(name) {
-    return {
-      name,
-      token: 1,
-      signal: new AbortController().signal,
-      release: async () => true,
-      leave() {},
-      async [Symbol.asyncDispose]() {},
-    };
-  },
-  async tryAcquire(name, options) {
-    return await lawless.acquire(name, { ...options, waitMsMax: 0 });
-  },
-  async waitForHolders() {},
-};
 
 interface Prepared {
   readonly account: MemoryAccount;
@@ -137,7 +120,7 @@ async function runOne(
   const open = async (name: string): Promise<Repository> => {
     const repository = await openIn(schedule.containers(name, account), schedule.wallMs);
     const locks = createLocks(repository.state.store, { owner: name, clock: schedule.clock });
-    return { ...repository, locks: isLawless ? { ...locks, ...lawless } : locks };
+    return { ...repository, locks: isLawless ? lawlessLocks : locks };
   };
   try {
     let actors: Actor[] = [];

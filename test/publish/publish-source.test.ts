@@ -9,6 +9,7 @@ import { publishSource } from '../../src/publish/publish-source.ts';
 import { buildFiletrees, commitSnapshot, flushShards } from '../../src/publish/steps.ts';
 import type { Repository } from '../../src/repository.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
+import { lawlessLocks } from '../kit/lawless-locks.ts';
 import { createMemoryAccount } from '../kit/memory-blob-store.ts';
 import { archiveAll, contentOf, createTestRepository, upload } from '../kit/repository.ts';
 
@@ -224,11 +225,11 @@ describe('a publish that dies or meets another', () => {
     const { repository, reopen } = await createTestRepository();
     await upload(repository, 'src/a', 'one');
     await archiveAll(repository, 'src');
-    const results = await Promise.allSettled([
-      publishSource(repository, 'src'),
-      publishSource(await reopen(), 'src'),
-      publishSource(await reopen(), 'src'),
-    ]);
+    // Three, and no lock keeps them apart.
+    const publishers = [repository, await reopen(), await reopen()];
+    const results = await Promise.allSettled(
+      publishers.map((publisher) => publishSource({ ...publisher, locks: lawlessLocks }, 'src')),
+    );
     for (const result of results) {
       if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'FIRN_PUBLISH_CONFLICT' });
     }
