@@ -91,7 +91,6 @@ export async function repairRoot(
   /** As they were read or written last. */
   const known = new Map<string, PresentShard>();
   for (let round = 0; round < ROUNDS_MAX; round += 1) {
-    options?.signal?.throwIfAborted();
     const shards = await readShards(state, root, options, known);
     known.clear();
     for (const shard of shards) known.set(shard.prefix, shard);

@@ -79,8 +79,9 @@ describe('repair', () => {
     await putLarge(store, `ab${hashOf('large').slice(2)}`);
     await putShard(storage.state, 'ab', [mine!]);
     await putShard(storage.state, 'ab7', [mine!]);
+    await storage.state.store.create('chunk-index/ab/stray', Buffer.from('whatever'));
     const { report, dataRead, stateRead } = await repairWatched(storage, { roots: ['ab'] });
-    expect(report).toMatchObject({ entries: 2, quarantinedCount: 1, shardsWritten: 1, shardsRemoved: 1 });
+    expect(report).toMatchObject({ entries: 2, quarantinedCount: 1, shardsWritten: 1, shardsRemoved: 2 });
     expect(dataRead).toEqual([chunkBlobName(mine!.hash)]);
     expect(stateRead.sort()).toEqual(['chunk-index/ab', 'chunk-index/ab7', 'repair']);
   });
