@@ -1,12 +1,17 @@
-/** Reading a batch: its records once each, in the order they were appended, and a report on what was not read. */
+/**
+ * Reading a batch: its records once each, in the order they were appended, and a report on what was not read. What could not
+ * be understood is set aside before the last record is followed by the end: so it outlives the batch, which nobody retires
+ * without having read it.
+ */
 import { FirnError } from '../errors.ts';
-import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import type { JournalParts } from './journal-parts.ts';
 import { batchName, batchPartitions, type PartitionEntry, partitionBlobName, partitionOfBlob } from './manifest.ts';
-import type { ManifestStore } from './manifest-store.ts';
 import type { PartitionHeader } from './partition.ts';
 import type { CorruptRange, UnknownRecord } from './partition-decoding.ts';
 import { readPartition } from './partition-reading.ts';
 import type { JournalRecord } from './record.ts';
+import { setRangesAside } from './set-aside.ts';
 
 export interface ReadReport {
   /** Records given. */
@@ -33,15 +38,9 @@ interface Progress {
   complete: boolean;
 }
 
-export function readBatch(
-  state: BlobStore,
-  source: string,
-  manifests: ManifestStore,
-  batch: string,
-  options: CallOptions,
-): BatchReading {
+export function readBatch(parts: JournalParts, batch: string, options: CallOptions): BatchReading {
   const progress: Progress = { records: 0, duplicates: 0, corrupt: [], unknown: [], complete: false };
-  const records = recordsOf(state, source, manifests, batch, options, progress);
+  const records = recordsOf(parts, batch, options, progress);
   return {
     [Symbol.asyncIterator]: () => records,
     report: () => ({ ...progress, corrupt: [...progress.corrupt], unknown: [...progress.unknown] }),
@@ -49,21 +48,21 @@ export function readBatch(
 }
 
 async function* recordsOf(
-  state: BlobStore,
-  source: string,
-  manifests: ManifestStore,
+  parts: JournalParts,
   batch: string,
   options: CallOptions,
   progress: Progress,
 ): AsyncGenerator<JournalRecord> {
-  const { blob } = await entryOf(source, manifests, batch, options);
-  const name = partitionBlobName(source, blob);
+  const { state, source, metrics } = parts;
+  const entry = await entryOf(parts, batch, options);
+  const name = partitionBlobName(source, entry.blob);
   const seen = new Set<string>();
   try {
     for await (const event of readPartition(state, name, options)) {
       if (event.kind === 'header') {
-        checkHeader(event.header, source, blob, name);
+        checkHeader(event.header, source, entry.blob, name);
       } else if (event.kind === 'corrupt') {
+        metrics.metCorrupt();
         progress.corrupt.push(event.range);
       } else if (event.kind === 'unknown') {
         progress.unknown.push(event.unknown);
@@ -77,18 +76,24 @@ async function* recordsOf(
         yield event.record;
       }
     }
+    await setRangesAside(parts, entry, [...progress.corrupt, ...progress.unknown], options);
     progress.complete = true;
   } catch (error) {
     if (!isBlobFailure(error, 'missing')) throw error;
     // Retired meanwhile is one thing, lost is another.
-    await entryOf(source, manifests, batch, options);
-    throw new FirnError('FIRN_JOURNAL_DAMAGED', { blob: name, problem: 'it is missing' }, { cause: error });
+    await entryOf(parts, batch, options);
+    throw lost(source, entry, error);
   }
 }
 
+function lost(source: string, entry: PartitionEntry, cause: unknown): FirnError {
+  const details = { blob: partitionBlobName(source, entry.blob), problem: 'it is missing' };
+  const advice = `Its records are lost, and what follows waits for it. Restore the blob from a copy if there is one. Else compare the inbox with the snapshot, upload again what is missing, and let the source go on: firn journal ${source} --forget ${batchName(entry)}`;
+  return new FirnError('FIRN_JOURNAL_DAMAGED', details, { cause, advice });
+}
+
 async function entryOf(
-  source: string,
-  manifests: ManifestStore,
+  { source, manifests }: JournalParts,
   batch: string,
   options: CallOptions,
 ): Promise<PartitionEntry> {

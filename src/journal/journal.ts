@@ -20,6 +20,7 @@ import { AppendQueue } from './append-queue.ts';
 import { type BatchInfo, infoOf } from './batch-info.ts';
 import { type BatchReading, readBatch } from './batch-reading.ts';
 import { type Compaction, type CompactOptions, compactJournal } from './compaction.ts';
+import { forgetBatch } from './forgetting.ts';
 import { inspectJournal, type JournalInspection } from './inspection.ts';
 import { JOURNAL_RECORDS_MAX, type JournalParts, type JournalSettings } from './journal-parts.ts';
 import { leaveSource, rejoinSource } from './leaving.ts';
@@ -59,6 +60,7 @@ export interface Journal extends AsyncDisposable {
   /** Something was appended that is in no batch yet. */
   hasOpenRecords(options?: CallOptions): Promise<boolean>;
   /**
+   * What of it cannot be understood is set aside before the reading ends.
    * @throws while iterating: FIRN_BLOB_MISSING when there is no such batch (any more), FIRN_JOURNAL_DAMAGED when its
    * partition was lost or is another's, FIRN_REPOSITORY_NEWER.
    */
@@ -75,6 +77,12 @@ export interface Journal extends AsyncDisposable {
   compact(options: CompactOptions): Promise<Compaction | undefined>;
   /** Deletes batches whose records are archived and published. Unknown batches are passed over. */
   retire(batches: readonly string[], options?: CallOptions): Promise<void>;
+  /**
+   * Goes on without a batch whose partition is lost; what was known of it is written down among what was set aside. For a
+   * person to decide.
+   * @throws FIRN_BLOB_MISSING when there is no such batch; FIRN_USAGE when its partition is there.
+   */
+  forget(batch: string, options?: CallOptions): Promise<void>;
   /**
    * The source is finished: what is recorded and not published yet is no batch any more, and nobody archives it. Durable
    * when it resolves; appends of this object that were called before belong to it, those that are called after it resolved
@@ -159,7 +167,7 @@ export function openJournal(
       }
     },
 
-    read: (batch, options = {}) => readBatch(state, source, manifests, batch, options),
+    read: (batch, options = {}) => readBatch(parts, batch, options),
 
     async hold(batches, options) {
       const wanted = new Set(batches);
@@ -177,6 +185,8 @@ export function openJournal(
       if (batches.length > 0) await manifests.update((manifest) => withRetired(manifest, new Set(batches)), options);
       await deleteRetired(parts, options);
     },
+
+    forget: (batch, options) => forgetBatch(parts, batch, options),
 
     async leave(options) {
       await queue.settled();

@@ -33,7 +33,8 @@ export async function* readPartition(
   }
 }
 
-async function* readRanges(
+/** The bytes as they are. @throws what `readPartition` throws of the storage. */
+export async function* readRanges(
   state: BlobStore,
   name: string,
   { from = 0, to, signal }: Range = {},
