@@ -120,8 +120,7 @@ export class ActivePartition {
       const { bytes, etag, sealed } = await state.properties(name, options);
       if (sealed) return true;
       if (bytes <= headerBytes(source)) return false;
-      const ageMs = now().getTime() - Date.parse(entry.created);
-      if (force || ageMs >= settings.ageSecondsMax * 1000) return true;
+      if (force || isOfAge(entry.created, now(), settings.ageSecondsMax)) return true;
       await count.readTo({ bytes, etag }, options);
       return count.records >= settings.recordsMax || count.uploadBytes >= settings.uploadBytesMax;
     } catch (error) {
@@ -169,4 +168,12 @@ export class ActivePartition {
       throw error;
     }
   }
+}
+
+/**
+ * By the clock of this machine, which may run behind that of the one that created the partition. A time that lies ahead by less
+ * than the age is waited for, so that nothing is sealed early for a small difference; one that lies further ahead says nothing.
+ */
+function isOfAge(created: string, now: Date, ageSecondsMax: number): boolean {
+  return Math.abs(now.getTime() - Date.parse(created)) >= ageSecondsMax * 1000;
 }

@@ -22,7 +22,7 @@ import { type BatchReading, readBatch } from './batch-reading.ts';
 import { type Compaction, type CompactOptions, compactJournal } from './compaction.ts';
 import { forgetBatch } from './forgetting.ts';
 import { inspectJournal, type JournalInspection } from './inspection.ts';
-import { JOURNAL_RECORDS_MAX, type JournalParts, type JournalSettings } from './journal-parts.ts';
+import { type JournalParts, type JournalSettings, withinLimits } from './journal-parts.ts';
 import { leaveSource, rejoinSource } from './leaving.ts';
 import { deleteRetired, takeUpStrays } from './left-behind.ts';
 import { activePartition, batchName, batchPartitions, partitionBlobName } from './manifest.ts';
@@ -112,7 +112,11 @@ const BLOCK_BYTES_MAX = 4 * 1024 * 1024;
 const QUEUE_BYTES_MAX = 2 * BLOCK_BYTES_MAX;
 const CALLS_WAITING_MAX = 10_000;
 
-/** @throws FIRN_SOURCE_NAME_INVALID. Does not touch the storage. */
+/**
+ * Does not touch the storage.
+ * @param settings are moved into their limits.
+ * @throws FIRN_SOURCE_NAME_INVALID.
+ */
 export function openJournal(
   state: BlobStore,
   source: string,
@@ -120,10 +124,9 @@ export function openJournal(
   { now = () => new Date() }: { readonly now?: () => Date } = {},
 ): Journal {
   checkSourceName(source);
-  const recordsMax = Math.min(JOURNAL_RECORDS_MAX, Math.max(1, settings.recordsMax));
   const manifests = new ManifestStore(state, source, now);
   const metrics = new MetricsRecorder();
-  const parts: JournalParts = { state, source, settings: { ...settings, recordsMax }, manifests, metrics, now };
+  const parts: JournalParts = { state, source, settings: withinLimits(settings), manifests, metrics, now };
   const active = new ActivePartition(parts);
   const queue = new AppendQueue({
     source,

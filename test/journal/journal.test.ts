@@ -1,7 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type Journal, journalSources, openJournal } from '../../src/journal/journal.ts';
+import { journalLimits } from '../../src/journal/journal-parts.ts';
 import { createJournals } from '../../src/journal/journals.ts';
 import { sourceNameProblem } from '../../src/journal/source-name.ts';
+import { numberSettings } from '../../src/settings.ts';
 import { type BlobStore, BlobStoreError } from '../../src/storage/blob-store.ts';
 import {
   allPaths,
@@ -179,6 +181,55 @@ describe('sealing', () => {
     const many = open({ recordsMax: 1_000_000 });
     const { sealed } = await many.append(Array.from({ length: 40_001 }, (_, at) => upload(at, 0)));
     expect(sealed).toHaveLength(1);
+  });
+
+  it.each([0, -1, Number.NEGATIVE_INFINITY, Number.NaN, 0.5, 1e300, Number.POSITIVE_INFINITY])(
+    'keeps every record and comes to an end with settings of %d',
+    async (nonsense) => {
+      const odd = open({ recordsMax: nonsense, uploadBytesMax: nonsense, ageSecondsMax: nonsense });
+      for (const name of names(5)) await odd.append([upload(name)]);
+      clock.ms += 86_400_000;
+      await odd.sealDue();
+      expect(await odd.hasOpenRecords()).toBe(false);
+      expect((await odd.batches()).length).toBeLessThanOrEqual(5);
+      expect(await allPaths(open())).toEqual(names(5));
+    },
+  );
+
+  it('has the limits of the settings that it is given', () => {
+    const { batchRecordsMax, batchBytesMax, batchAgeSecondsMax } = numberSettings;
+    const limitsOf = ({ min, max }: { min: number; max: number }) => ({ min, max });
+    expect(journalLimits).toEqual({
+      recordsMax: limitsOf(batchRecordsMax),
+      uploadBytesMax: limitsOf(batchBytesMax),
+      ageSecondsMax: limitsOf(batchAgeSecondsMax),
+    });
+  });
+
+  it('by age comes in time whichever clock is wrong, and not early for a small difference', async () => {
+    const at = (ms: number) => openJournal(state, 'photos', settings, { now: () => new Date(clock.ms + ms) });
+    const hour = 3_600_000;
+    for (const ahead of [59_999, 0, -59_999]) {
+      // The creator's clock is ahead of, or behind, that of who seals.
+      await at(ahead).append([upload(`small ${ahead}`)]);
+      expect(await at(0).sealDue()).toEqual([]);
+      clock.ms += 60_000 + Math.max(0, ahead);
+      expect(await at(0).sealDue()).toHaveLength(1);
+    }
+    for (const ahead of [60_000, hour, 1e4 * hour, -60_000, -hour]) {
+      await at(ahead).append([upload(`large ${ahead}`)]);
+      expect(await at(0).sealDue()).toHaveLength(1);
+      expect(await at(0).sealDue()).toEqual([]);
+    }
+    // The clock of this machine goes back while a record waits.
+    await journal.append([upload('before')]);
+    clock.ms -= 24 * hour;
+    expect(await journal.sealDue()).toHaveLength(1);
+    await journal.append([upload('after')]);
+    expect(await journal.sealDue()).toEqual([]);
+    clock.ms += 60_000;
+    expect(await journal.sealDue()).toHaveLength(1);
+    expect(await allPaths(journal)).toHaveLength(10);
   });
 
   it('goes on in the next partition when another process sealed the one it knows', async () => {
