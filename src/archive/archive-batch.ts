@@ -3,6 +3,7 @@
  * once, comes to one receipt; a batch that was retired is left alone.
  */
 import { FirnError, isFirnError } from '../errors.ts';
+import { RECORD_TYPE_MAX } from '../journal/partition.ts';
 import type { JournalRecord } from '../journal/record.ts';
 import { type ArchiveOptions, runArchive } from './archive-run.ts';
 import { type BatchReference, recordUpload } from './batches.ts';
@@ -47,6 +48,10 @@ export async function archiveBatch(
   return { outcome: 'retired' };
 }
 
+/**
+ * All records of a batch: 40,000 by its limit, some 20 MB with paths of a hundred characters. A few more where several
+ * processes filled the partition at the same moment.
+ */
 async function readBatch(
   parts: ArchiveParts,
   source: string,
@@ -63,7 +68,7 @@ async function readBatch(
     if (newer) {
       // Archiving around it would lose what it says.
       const what = `journal of ${source} (record of type ${newer.type})`;
-      throw new FirnError('FIRN_REPOSITORY_NEWER', { what, version: newer.type, supported: 2 });
+      throw new FirnError('FIRN_REPOSITORY_NEWER', { what, version: newer.type, supported: RECORD_TYPE_MAX });
     }
     const [first] = corrupt;
     if (first) {

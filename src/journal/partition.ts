@@ -59,6 +59,9 @@ export const recordKinds = new Map<number, PartitionRecord['kind']>(
   Object.entries(typesOfRecords).map(([kind, type]) => [type, kind as PartitionRecord['kind']]),
 );
 
+/** Types beyond are of a newer Firn. */
+export const RECORD_TYPE_MAX = Math.max(...recordKinds.keys());
+
 export interface PartitionHeader {
   readonly source: string;
   readonly partition: number;
