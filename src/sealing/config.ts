@@ -59,22 +59,25 @@ export function encodeConfig(config: RepositoryConfig, keys: Keys): Buffer {
 
 const damaged = (problem: string) => new FirnError('FIRN_CONFIG_DAMAGED', { what: 'config', problem });
 
-function isChunking(value: unknown): value is Chunking {
-  if (typeof value !== 'object' || value === null || !('method' in value)) return false;
-  return (
-    value.method === 'file' || (value.method === 'fastcdc' && hasNumbers(value, 'minBytes', 'averageBytes', 'maxBytes'))
-  );
+/** Only what the tag covers; undefined when it makes no sense. */
+function parseChunking(value: unknown): Chunking | undefined {
+  if (typeof value !== 'object' || value === null || !('method' in value)) return undefined;
+  if (value.method === 'file') return { method: value.method };
+  if (value.method !== 'fastcdc' || !hasNumbers(value, 'minBytes', 'averageBytes', 'maxBytes')) return undefined;
+  const { method, minBytes, averageBytes, maxBytes } = value;
+  return { method, minBytes, averageBytes, maxBytes };
 }
 
 /** Reads the config before the keys are known; `verifyConfig` must follow. @throws FIRN_CONFIG_DAMAGED, FIRN_REPOSITORY_NEWER. */
 export function parseConfig(body: Buffer): { config: RepositoryConfig; tag: string } {
   const value = parseJsonBlob(CONFIG_NAME, body, CONFIG_FORMAT);
-  const { id, created, encryption, chunking, thinChunks, tag } = value;
+  const { id, created, encryption, thinChunks, tag } = value;
+  const chunking = parseChunking(value.chunking);
   if (
     typeof id !== 'string' ||
     typeof created !== 'string' ||
     (encryption !== 'aes-256-gcm' && encryption !== 'none') ||
-    !isChunking(chunking) ||
+    chunking === undefined ||
     (thinChunks !== 'packed' && thinChunks !== 'blob') ||
     typeof tag !== 'string'
   ) {

@@ -27,3 +27,14 @@ export function hasNumbers<K extends string>(value: unknown, ...keys: K[]): valu
   if (typeof value !== 'object' || value === null) return false;
   return keys.every((key) => Number.isSafeInteger((value as Record<string, unknown>)[key]));
 }
+
+/** The same for fields that are texts. */
+export function hasTexts<K extends string>(value: unknown, ...keys: K[]): value is Record<K, string> {
+  if (typeof value !== 'object' || value === null) return false;
+  return keys.every((key) => typeof (value as Record<string, unknown>)[key] === 'string');
+}
+
+/** The same for numbers that are not negative. */
+export function hasCounts<K extends string>(value: unknown, ...keys: K[]): value is Record<K, number> {
+  return hasNumbers(value, ...keys) && keys.every((key) => value[key] >= 0);
+}

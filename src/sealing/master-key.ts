@@ -22,14 +22,22 @@ export interface ScryptCost {
 
 /** 32 MiB and three passes; equal in strength to n=2^17, p=1 by OWASP's password storage table. */
 export const defaultScryptCost: ScryptCost = { n: 2 ** 15, r: 8, p: 3 };
-/** A key blob that asks for more is refused before any memory is reserved. */
-const SCRYPT_MEMORY_BYTES_MAX = 1024 * 1024 * 1024;
-const SCRYPT_P_MAX = 64;
+/**
+ * A key blob that asks for more, in one pass or in all, is refused before any memory is reserved: ten times the default,
+ * so that whatever lies under `keys/` is tried in bounded time.
+ */
+const SCRYPT_WORK_BYTES_MAX = 1024 * 1024 * 1024;
+
+/** RFC 7914, section 2: n is a power of two, and less than 2^(128 × r / 8). */
+function isCost({ n, r, p }: ScryptCost): boolean {
+  const isPowerOfTwo = n > 1 && Number.isInteger(Math.log2(n));
+  return isPowerOfTwo && r >= 1 && p >= 1 && Math.log2(n) < 16 * r && 128 * n * r * p <= SCRYPT_WORK_BYTES_MAX;
+}
 
 function deriveWrappingKey(passphrase: string, salt: Buffer, cost: ScryptCost): Promise<Buffer> {
   // Normalized, so that a passphrase typed on another keyboard or system still opens its key.
   const secret = passphrase.normalize('NFC');
-  const options: ScryptOptions = { N: cost.n, r: cost.r, p: cost.p, maxmem: 2 * SCRYPT_MEMORY_BYTES_MAX };
+  const options: ScryptOptions = { N: cost.n, r: cost.r, p: cost.p, maxmem: 2 * SCRYPT_WORK_BYTES_MAX };
   return new Promise((resolve, reject) => {
     scrypt(secret, salt, 32, options, (error, key) => (error ? reject(error) : resolve(key)));
   });
@@ -94,10 +102,7 @@ export async function unwrapMasterKey(
     throw damaged('a field is missing');
   }
   const { n, r, p, salt } = kdf;
-  const powerOfTwo = n > 1 && Number.isInteger(Math.log2(n));
-  if (!powerOfTwo || r < 1 || p < 1 || p > SCRYPT_P_MAX || 128 * n * r > SCRYPT_MEMORY_BYTES_MAX) {
-    throw damaged('the cost of its key derivation makes no sense');
-  }
+  if (!isCost({ n, r, p })) throw damaged('the cost of its key derivation makes no sense');
   const key = await deriveWrappingKey(passphrase, Buffer.from(salt, 'base64'), { n, r, p });
   try {
     const decipher = createDecipheriv('aes-256-gcm', key, Buffer.from(nonce, 'base64'), { authTagLength: 16 });

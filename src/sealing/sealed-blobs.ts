@@ -1,6 +1,7 @@
 /**
  * Sealed blobs that fit into memory: metadata of the repository (filetrees, snapshots, shards, receipts, plans, heads).
- * Bodies are cut into frames of 1 MiB raw; an empty body is one empty frame.
+ * Bodies are cut into frames of 1 MiB raw; an empty body is one empty frame. A body has a limit, on the way out and on the
+ * way in, so that a few frames that decompress to much take no more memory than the blobs that Firn writes.
  */
 import { FirnError } from '../errors.ts';
 import { type BlobStore, type CallOptions, isBlobFailure, type WriteOptions } from '../storage/blob-store.ts';
@@ -17,8 +18,20 @@ import type { Keys } from './keys.ts';
 /** zstd's own default; metadata is small and written once. */
 const METADATA_LEVEL = 3;
 
+/** The largest are the pointers of a tar chunk with 65,536 chunks, 6 MiB, and a shard that is about to split. */
+const BODY_BYTES_MAX = 64 * 1024 * 1024;
+/** A receipt names the new chunks of a whole folder, 96 bytes each. */
+const RECEIPT_INDEX_BYTES_MAX = 1024 * 1024 * 1024;
+
+function bodyBytesMax(kind: SealedKind): number {
+  return kind === 'receipt-index' ? RECEIPT_INDEX_BYTES_MAX : BODY_BYTES_MAX;
+}
+
 /** Seals a body into the bytes of a blob. */
 export async function sealBytes(keys: Keys, blob: SealedName, body: Uint8Array): Promise<Buffer> {
+  if (body.length > bodyBytesMax(blob.kind)) {
+    throw new FirnError('FIRN_INTERNAL', { problem: `the blob ${blob.name} would have ${body.length} bytes` });
+  }
   const sealer = new FrameSealer(keys, blob);
   const sealed: Buffer[] = [];
   let offset = 0;
@@ -31,10 +44,18 @@ export async function sealBytes(keys: Keys, blob: SealedName, body: Uint8Array):
   return Buffer.concat(sealed);
 }
 
-/** Opens what `sealBytes` made. */
+/** Opens what `sealBytes` made. @throws FIRN_SEAL_BROKEN, FIRN_REPOSITORY_NEWER. */
 export async function openBytes(keys: Keys, blob: SealedName, sealed: Buffer): Promise<Buffer> {
   const raw: Buffer[] = [];
-  for await (const frame of openFrames(keys, blob, [sealed])) raw.push(frame);
+  let left = bodyBytesMax(blob.kind);
+  for await (const frame of openFrames(keys, blob, [sealed])) {
+    left -= frame.length;
+    if (left < 0) {
+      const problem = 'it has more bytes than any blob of its kind';
+      throw new FirnError('FIRN_SEAL_BROKEN', { blob: blob.name, problem });
+    }
+    raw.push(frame);
+  }
   return raw.length === 1 && raw[0] ? raw[0] : Buffer.concat(raw);
 }
 

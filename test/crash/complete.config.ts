@@ -1,7 +1,7 @@
-/** `npm run test:crash`: everything under `test/crash/`, complete. */
+/** `npm run test:crash`: everything under `test/crash/` and `test/fuzz/`, complete. */
 import { defineConfig } from 'vitest/config';
 import normal from '../../vitest.config.ts';
 
 export default defineConfig({
-  test: { ...normal.test, include: ['test/crash/**/*.test.ts'], env: { FIRN_TEST_COMPLETE: '1' } },
+  test: { ...normal.test, include: ['test/{crash,fuzz}/**/*.test.ts'], env: { FIRN_TEST_COMPLETE: '1' } },
 });
