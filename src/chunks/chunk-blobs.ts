@@ -17,6 +17,7 @@
  * tar lies offline and even when another zstd made its frames of other lengths.
  */
 import { FirnError } from '../errors.ts';
+import { FRAME_RAW_BYTES_MAX } from '../sealing/frame.ts';
 import { type Hash, isHash } from '../sealing/keys.ts';
 import { type BlobItem, type BlobMetadata, type Tier, tiers } from '../storage/blob-store.ts';
 import type { ChunkLocation, LocationTable } from './location.ts';
@@ -203,13 +204,15 @@ function parseThin(hash: Hash, { metadata, bytes }: ListedChunkBlob, body: Uint8
     parent = Buffer.from(body).toString('latin1').trim();
   }
   if (!isHash(parent)) throw new Problem('it names no tar chunk');
+  const offsetInFrame = numberOf(metadata, 'firn_offset');
+  if (offsetInFrame > FRAME_RAW_BYTES_MAX) throw new Problem('it points behind the end of any frame');
   const location: ChunkLocation = {
     hash,
     blob: parent,
     kind: 'tar',
     frameOffset: numberOf(metadata, 'firn_frame_offset'),
     frameBytes: numberOf(metadata, 'firn_frame_bytes'),
-    offsetInFrame: numberOf(metadata, 'firn_offset'),
+    offsetInFrame,
     rawBytes: numberOf(metadata, 'firn_raw_bytes'),
     tier: tierOf(metadata.firn_parent_tier),
   };

@@ -104,6 +104,8 @@ export function createChunkReader(data: BlobStore, keys: Keys, options: ChunkRea
     async *stream(location, callOptions = {}) {
       const { blob, kind, hash, rawBytes } = location;
       if (kind === 'tar') {
+        // No frame holds so much.
+        if (rawBytes > READ_BYTES_MAX) throw wrongPlace(chunkBlobName(blob));
         yield await read(location, callOptions);
         return;
       }

@@ -41,6 +41,8 @@ export interface ChunkLocation {
 export const LOCATION_BYTES = 96;
 const TABLE_HEADER_BYTES = 16;
 const TABLE_VERSION = 1;
+/** Of a number of 8 bytes that JavaScript holds exactly: below 2^53. */
+const HIGH_WORD_MAX = 2 ** 21 - 1;
 const magic = Buffer.from('FTAB', 'latin1');
 
 function writeLocation(table: Buffer, at: number, location: ChunkLocation): void {
@@ -114,11 +116,22 @@ export class LocationTable {
     const table = new LocationTable(bytes, count);
     for (let i = 0; i < count; i += 1) {
       if (i > 0 && table.#compare(i - 1, table, i) >= 0) throw damaged('its entries are not sorted');
-      if (bytes.readUInt8(table.#at(i) + 92) > 1 || bytes.readUInt8(table.#at(i) + 93) >= tiers.length) {
-        throw damaged('an entry makes no sense');
-      }
+      if (!table.#makesSense(i)) throw damaged('an entry makes no sense');
     }
     return table;
+  }
+
+  /** Its kind and tier are known, and its numbers are none that only damage can make so large. */
+  #makesSense(i: number): boolean {
+    const at = this.#at(i);
+    const { bytes } = this;
+    return (
+      bytes.readUInt8(at + 92) <= 1 &&
+      bytes.readUInt8(at + 93) < tiers.length &&
+      bytes.readUInt32LE(at + 68) <= HIGH_WORD_MAX &&
+      bytes.readUInt32LE(at + 76) <= HIGH_WORD_MAX &&
+      bytes.readUInt32LE(at + 84) <= HIGH_WORD_MAX
+    );
   }
 
   static #writeHeader(bytes: Buffer, count: number): void {
