@@ -118,6 +118,9 @@ async function openedUpload(path: string, { properties, body }: BlobStream): Pro
     if (!Buffer.from(target).equals(raw)) {
       throw new FirnError('FIRN_FILE_UNREADABLE', { path, problem: 'the target of the link is not valid UTF-8' });
     }
+    if (target.includes('\0')) {
+      throw new FirnError('FIRN_FILE_UNREADABLE', { path, problem: 'the target of the link has a zero byte' });
+    }
     return { type: 'link', attributes, etag, target };
   }
   // The ETag of the reading is the proof that it stood still.

@@ -17,8 +17,8 @@
  * Strings are written as ECMAScript's JSON.stringify writes them, numbers are integers in decimal, hashes 64 hex digits.
  * Entries ascend by name (as UTF-8 bytes), each name at most once as a folder and then once as a file or link. A page
  * counts the files (and links), the folders and the bytes of its entries and of all below them; «last» is the name of
- * its last entry. The level of a branch is one more than that of its pages; leaves have level 0. The root of an empty
- * folder is the empty leaf.
+ * its last entry. The level of a branch is one more than that of its pages, and 64 at most; leaves have level 0. The root
+ * of an empty folder is the empty leaf.
  *
  * A chunk list is a blob `filetrees/<hash>` of kind `chunk-list`: 1 to 4,096 chunk hashes of 32 bytes, one after another;
  * its name is the keyed hash of these bytes. All lists of a file but the last are full.
@@ -32,6 +32,8 @@ export const NODE_FORMAT = 1;
 export const INLINE_CHUNKS_MAX = 1024;
 /** Chunk hashes in one chunk list. */
 export const LIST_CHUNKS_MAX = 4096;
+/** Pages hold two items at least, but for the last of a level: no folder has entries for more levels. */
+const LEVEL_MAX = 64;
 
 export interface PageRef extends FolderTotals {
   /** Name of the last entry in the page or below it. */
@@ -240,7 +242,8 @@ function parseShape(value: unknown, blob: string, reading: Reading): TreeNode {
     checkAscending(leaf.entries, compareEntries, reading);
     return leaf;
   }
-  if (type === 'branch' && Array.isArray(pages) && pages.length > 0 && isCount(level) && level > 0) {
+  const isLevel = isCount(level) && level > 0 && level <= LEVEL_MAX;
+  if (type === 'branch' && Array.isArray(pages) && pages.length > 0 && isLevel) {
     const branch: BranchNode = { type, level, pages: pages.map((page) => parsePageRef(page, reading)) };
     checkAscending(branch.pages, (a, b) => compareNames(a.last, b.last), reading);
     return branch;
@@ -263,6 +266,8 @@ export function parseNode(body: Buffer, blob: string): TreeNode {
     throw new FirnError('FIRN_BLOB_DAMAGED', { blob, problem: 'it is not JSON' }, { cause });
   }
   const node = parseShape(value, blob, reading);
+  const { files, folders, bytes } = totalsOfNode(node);
+  if (![files, folders, bytes].every(isCount)) throw reading.damaged('it holds more than there can be');
   if (!encodeNode(node).equals(body)) throw reading.damaged('it is not in canonical form');
   return node;
 }

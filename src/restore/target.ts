@@ -130,6 +130,8 @@ function targetIn(folder: string, overwrite: boolean): RestoreTarget {
 
     writeLink: (at, { target, mtime }) =>
       onPath(at, async (local) => {
+        // Node would refuse the one, and write another text for the other.
+        if (target.includes('\0') || !target.isWellFormed()) throw blocked(at, 'no link can have its target');
         await checkFree(at, local);
         const seconds = secondsOf(at, mtime);
         const made = overwrite ? temporaryPath(path.dirname(local)) : local;
