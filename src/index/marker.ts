@@ -9,6 +9,7 @@
 import { FirnError, isFirnError } from '../errors.ts';
 import { parseJsonBlob } from '../sealing/json-blob.ts';
 import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { allRoots } from './root-view.ts';
 
 export const REPAIR_MARKER = 'repair';
 const MARKER_FORMAT = 1;
@@ -31,11 +32,11 @@ export interface HeldMarker extends RepairMarker {
 function parseMarker(body: Buffer): RepairMarker {
   try {
     const { started, owner, roots } = parseJsonBlob(REPAIR_MARKER, body, MARKER_FORMAT);
-    const known = Array.isArray(roots) && roots.every((root) => typeof root === 'string') ? roots : undefined;
+    const isKnown = Array.isArray(roots) && roots.length > 0 && roots.every((root) => allRoots.includes(root));
     return {
       started: typeof started === 'string' ? started : 'an unknown time',
       owner: typeof owner === 'string' ? owner : 'unknown',
-      roots: known,
+      roots: isKnown ? roots : undefined,
     };
   } catch (error) {
     if (!isFirnError(error, 'FIRN_BLOB_DAMAGED')) throw error;

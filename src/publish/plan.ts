@@ -21,7 +21,13 @@ import { FirnError, isFirnError } from '../errors.ts';
 import { parseJsonBlob } from '../sealing/json-blob.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import { headDifference, publishConflict } from '../snapshots/head-difference.ts';
-import { isPublishedBatches, type PublishedBatch, type Snapshot } from '../snapshots/snapshot.ts';
+import {
+  isParent,
+  isPublishedBatches,
+  isSnapshotIdentity,
+  type PublishedBatch,
+  type Snapshot,
+} from '../snapshots/snapshot.ts';
 import type { Head } from '../snapshots/snapshot-store.ts';
 import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import type { PublishParts } from './parts.ts';
@@ -119,19 +125,18 @@ function encodePlan({ source, parent, snapshot, batches }: Plan): Buffer {
 }
 
 function parsePlan(name: string, body: Buffer): Plan {
-  const { source, parent, snapshot, batches } = parseJsonBlob(name, body, PLAN_FORMAT) as Partial<Plan> & {
-    parent?: string | null;
-  };
+  const { source, parent, snapshot, batches } = parseJsonBlob(name, body, PLAN_FORMAT);
   if (
     typeof source !== 'string' ||
+    !isParent(parent) ||
     planName({ source, parent: parent ?? undefined }) !== name ||
-    typeof snapshot?.id !== 'string' ||
-    typeof snapshot.time !== 'string' ||
+    !isSnapshotIdentity(snapshot) ||
     !isPublishedBatches(batches)
   ) {
     throw new FirnError('FIRN_BLOB_DAMAGED', { blob: name, problem: 'it is not the plan of this publish' });
   }
-  return { source, parent: parent ?? undefined, snapshot, batches };
+  const { id, time } = snapshot;
+  return { source, parent: parent ?? undefined, snapshot: { id, time }, batches };
 }
 
 interface StoredPlan {

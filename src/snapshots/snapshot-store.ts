@@ -108,7 +108,8 @@ export class SnapshotStore {
     const blob = headName(source);
     const raw = await this.#readHeadBlob(source, options);
     if (raw !== undefined && 'snapshot' in raw) {
-      return { snapshot: await this.get(raw.snapshot, options), etag: raw.etag };
+      const snapshot = await this.get(raw.snapshot, options);
+      if (snapshot.source === source) return { snapshot, etag: raw.etag };
     }
     const tip = await this.#newest(source, options);
     if (tip === undefined) return undefined;
@@ -146,7 +147,8 @@ export class SnapshotStore {
       const found = await this.#state.find('head', blob, options);
       if (found === undefined) return undefined;
       const { snapshot } = parseJsonBlob(blob, found.body, HEAD_FORMAT);
-      return typeof snapshot === 'string' ? { snapshot, etag: found.etag } : { etag: found.etag };
+      const isName = typeof snapshot === 'string' && idInName(snapshot) !== undefined;
+      return isName ? { snapshot, etag: found.etag } : { etag: found.etag };
     } catch (error) {
       if (!isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED')) throw error;
       return { etag: (await this.#state.store.properties(blob, options)).etag };

@@ -4,7 +4,7 @@
  */
 import { FirnError } from '../errors.ts';
 import type { FolderTotals } from '../filetree/entry.ts';
-import { hasNumbers, parseJsonBlob } from '../sealing/json-blob.ts';
+import { hasCounts, hasTexts, parseJsonBlob } from '../sealing/json-blob.ts';
 import { type Hash, isHash } from '../sealing/keys.ts';
 
 const SNAPSHOT_FORMAT = 1;
@@ -30,13 +30,24 @@ export interface PublishedBatch {
   readonly run: string;
 }
 
+/** Segments of the names of blobs. */
+const batchPattern = /^[\w-]+$/;
+const idPattern = /^[0-9a-f]{16}$/;
+
 export function isPublishedBatches(value: unknown): value is PublishedBatch[] {
-  const isBatch = (each: unknown) =>
-    typeof each === 'object' &&
-    each !== null &&
-    typeof (each as Partial<PublishedBatch>).batch === 'string' &&
-    typeof (each as Partial<PublishedBatch>).run === 'string';
-  return Array.isArray(value) && value.every(isBatch);
+  return (
+    Array.isArray(value) &&
+    value.every((each) => hasTexts(each, 'batch', 'run') && isBatch(each.batch) && isRun(each.run))
+  );
+}
+
+export function isBatch(name: string): boolean {
+  return batchPattern.test(name);
+}
+
+/** Of an attempt at a batch. */
+export function isRun(name: string): boolean {
+  return idPattern.test(name);
 }
 
 export interface Snapshot {
@@ -63,6 +74,28 @@ export function snapshotName(snapshot: { id: string; time: string }): string {
 }
 
 const namePattern = /^snapshots\/(\d{8}T\d{9}Z)-([0-9a-f]{16})$/;
+
+/** The id of a snapshot, or nothing in its place: of the parent of a first one. */
+export function isParent(value: unknown): value is string | null | undefined {
+  return value === null || value === undefined || (typeof value === 'string' && idPattern.test(value));
+}
+
+/** An id and a time that make the name of a snapshot. */
+export function isSnapshotIdentity(value: unknown): value is Pick<Snapshot, 'id' | 'time'> {
+  if (!hasTexts(value, 'id', 'time')) return false;
+  const { id, time } = value;
+  return idPattern.test(id) && !Number.isNaN(Date.parse(time)) && new Date(time).toISOString() === time;
+}
+
+/** What was skipped, as it is told in snapshots and receipts. */
+export function isSkipped(value: unknown): value is SkippedPaths {
+  return (
+    hasCounts(value, 'count') &&
+    'paths' in value &&
+    Array.isArray(value.paths) &&
+    value.paths.every((each) => hasTexts(each, 'path', 'code', 'problem'))
+  );
+}
 
 /** The id in the name of a snapshot blob; undefined for a blob that is not ours. */
 export function idInName(name: string): string | undefined {
@@ -94,24 +127,22 @@ export function encodeSnapshot(snapshot: Snapshot): Buffer {
 /** @throws FIRN_BLOB_DAMAGED, FIRN_REPOSITORY_NEWER. */
 export function parseSnapshot(name: string, body: Buffer): Snapshot {
   const value = parseJsonBlob(name, body, SNAPSHOT_FORMAT);
-  const { id, source, time, parent, root, totals, changes, stored, batches, skipped } = value as Partial<Snapshot> & {
-    parent?: string | null;
-  };
+  const { source, parent, root, totals, changes, stored, batches, skipped } = value;
   if (
-    typeof id !== 'string' ||
+    !isSnapshotIdentity(value) ||
+    snapshotName(value) !== name ||
     typeof source !== 'string' ||
-    typeof time !== 'string' ||
+    !isParent(parent) ||
     typeof root !== 'string' ||
     !isHash(root) ||
-    !hasNumbers(totals, 'files', 'folders', 'bytes') ||
-    !hasNumbers(changes, 'added', 'changed', 'removed') ||
-    !hasNumbers(stored, 'newChunks', 'newBytes', 'storedBytes') ||
+    !hasCounts(totals, 'files', 'folders', 'bytes') ||
+    !hasCounts(changes, 'added', 'changed', 'removed') ||
+    !hasCounts(stored, 'newChunks', 'newBytes', 'storedBytes') ||
     !isPublishedBatches(batches) ||
-    !hasNumbers(skipped, 'count') ||
-    !Array.isArray(skipped.paths) ||
-    snapshotName({ id, time }) !== name
+    !isSkipped(skipped)
   ) {
     throw new FirnError('FIRN_BLOB_DAMAGED', { blob: name, problem: 'it is not the manifest of this snapshot' });
   }
+  const { id, time } = value;
   return { id, source, time, parent: parent ?? undefined, root, totals, changes, stored, batches, skipped };
 }
