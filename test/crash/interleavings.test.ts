@@ -2,7 +2,7 @@
  * Processes that work on one repository at the same time, in orders that a seed decides. Where locks keep them apart they
  * are tried twice: with the locks, and with locks that let everybody in, because nothing may rest on a lease.
  *
- * A failure names its seed and the order of the operations; FIRN_TEST_SEED=<seed> runs that one alone.
+ * A failure names its seed and the order of the operations; TEST_SEED=<seed> runs that one alone.
  */
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -279,7 +279,7 @@ describe.each(interleavings)('$name', ({ archived, actors, allowed }) => {
     ['with their locks', false],
     ['and locks that let everybody in', true],
   ])('%s, lose nothing and publish nothing broken in any order', { timeout: 3_600_000 }, async (_, isLawless) => {
-    const one = process.env.FIRN_TEST_SEED;
+    const one = process.env.TEST_SEED;
     const seeds = one === undefined ? Array.from({ length: SCHEDULES }, (__, seed) => seed) : [Number(one)];
     for (const seed of seeds) await runOne(prepared, seed, isLawless, actors, allowed, folder);
   });

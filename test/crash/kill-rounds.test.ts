@@ -14,7 +14,7 @@ const ROUNDS = isComplete ? 200 : 2;
 /** A host needs about a second to start, and a publish some more: so it dies in all of that. */
 const LIFE_MS_MAX = 4_000;
 const UPLOADS = 12;
-const SEED = Number(process.env.FIRN_TEST_SEED ?? '1');
+const SEED = Number(process.env.TEST_SEED ?? '1');
 /** The lock of a publish that died, and what is tried again by timers. */
 const CONVERGES_MS_MAX = 180_000;
 
