@@ -16,10 +16,7 @@ export async function confirm(
   // Not as a terminal: the line is edited, and Ctrl-C turned into a signal, as everywhere else.
   const lines = createInterface({ input: stdin, output: stderr, terminal: false });
   try {
-    const answer = await Promise.race([
-      lines.question(`${question} [y/N] `, { signal }),
-      once(lines, 'close', { signal }),
-    ]);
+    const answer = await Promise.race([lines.question(`${question} [y/N] `), once(lines, 'close', { signal })]);
     return typeof answer === 'string' && /^y(es)?$/i.test(answer.trim());
   } finally {
     lines.close();

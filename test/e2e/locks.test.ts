@@ -5,17 +5,26 @@ import { publishSource } from '../../src/publish/publish-source.ts';
 import type { Repository } from '../../src/repository.ts';
 import { publishLock } from '../../src/storage/lock-names.ts';
 import { findLock } from '../../src/storage/lock-states.ts';
+import { createLocks } from '../../src/storage/locks.ts';
 import { contentOf } from '../kit/repository.ts';
 import { startHosted, until } from './hosted.ts';
 
-test('a run holds its lock between its activities, names itself to others, and goes on with it after its host was killed', async () => {
+test('a run waits for the lock of its source, holds it between its activities, names itself to others, and goes on with it after its host was killed', async () => {
   await using hosted = await startHosted();
   const { repository } = hosted;
   const stateOfLock = () => findLock(repository.state.store, publishLock('docs'), {});
+  const locks = createLocks(repository.state.store, { owner: 'ann' });
+  const others = await locks.acquire(publishLock('docs'), { reason: 'test', waitMsMax: 0 });
   await hosted.put('docs/a', 'one');
   await hosted.recorded('docs', 1);
   await hosted.publish('docs');
+  await until('a run was told who has the lock', () =>
+    hosted.logs.find((line) => line.includes('FIRN_LOCK_BUSY') && line.includes('held by ann since')),
+  );
+  await others.release();
   const first = await hosted.published('docs', undefined);
+  // That it had to wait is no failure.
+  expect(hosted.logs.filter((line) => line.includes('FIRN_PUBLISH_FAILED'))).toEqual([]);
   await until('the run has given its lock back', async () =>
     (await stateOfLock())?.held === false ? true : undefined,
   );
