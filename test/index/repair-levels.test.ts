@@ -116,14 +116,14 @@ describe('where two levels overlap', () => {
     expect(await Array.fromAsync(fresh().locations())).toEqual(byHash([proved!, forgotten!, false_!]));
   });
 
-  test('entries under a shard of another prefix are not taken from there', async () => {
-    const [one, two] = [...chunksIn('ab', 1), ...chunksIn('cd', 1)];
+  test('entries in a shard of another prefix, where no lookup finds them, are not taken from there', async () => {
+    const [one, two, three] = [...chunksIn('ab3', 1), ...chunksIn('cd', 1), ...chunksIn('ab7', 1)];
     const { data, state, repair, fresh } = await storageOf([one!]);
     await data.store.delete(`thin/${tar}`);
-    // True, and told of by nothing but a shard that no lookup of them reads.
-    await putShard(state, 'ab', [one!, two!]);
+    // All are true, and told of by nothing else.
+    await putShard(state, 'ab3', [one!, two!, three!]);
     await putShard(state, '77', [two!]);
-    expect(await repair()).toMatchObject({ entries: 1, shardsWritten: 1, shardsRemoved: 1 });
+    expect(await repair()).toMatchObject({ entries: 1, shardsWritten: 1, shardsRemoved: 2 });
     expect(await Array.fromAsync(fresh().locations())).toEqual([one]);
     expect(await shardNames(state.store)).toEqual(['ab']);
   });

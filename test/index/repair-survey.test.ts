@@ -86,6 +86,18 @@ describe('repair', () => {
     expect(stateRead.sort()).toEqual(['chunk-index/ab', 'chunk-index/ab7', 'repair']);
   });
 
+  test('asks for no properties of what the listing has proved', async () => {
+    const storage = createStorage();
+    await putTar(storage.data.store, tar);
+    await putPacked(storage.data, tar, chunksOf(tar, 'ab', 3));
+    await putPointer(storage.data.store, chunksOf(tar, 'ab', 1, 'own')[0] as ChunkLocation);
+    await putLarge(storage.data.store, `ab${hashOf('large').slice(2)}`);
+    await storage.repair();
+    const { store, calls } = watched(storage.data.store);
+    await repairIndex({ data: new SealedBlobs(store, keys), state: storage.state }, { owner: 'test' });
+    expect(calls).toEqual(['list chunks/', 'list thin/', `read ${thinBlobName(tar)}`]);
+  });
+
   test('sets aside one place of nonsense among so many that they are packed as they come', async () => {
     const storage = createStorage();
     const { store } = storage.data;
