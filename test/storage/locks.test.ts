@@ -493,6 +493,19 @@ describe('on Azurite', () => {
     expect(tokens).toEqual([1, 2, 3, 4, 5, 6]);
   });
 
+  test('of 32 who try at the same moment one gets it, each time, and the first time the lock is made', async () => {
+    const over = await container();
+    for (const round of [1, 2, 3]) {
+      const tries = Array.from({ length: 32 }, (_, i) =>
+        createLocks(over, { owner: `contender ${i}` }).tryAcquire('publish', { reason }),
+      );
+      const [winner, ...others] = (await Promise.all(tries)).filter((lock) => lock !== undefined);
+      expect(others).toEqual([]);
+      expect(winner?.token).toBe(round);
+      expect(await winner?.release()).toBe(true);
+    }
+  });
+
   test('a lock that was broken and taken is not released by its first holder', async () => {
     const over = await container();
     const first = await createLocks(over, { owner: 'ann' }).acquire('publish', { reason, waitMsMax: 0 });
