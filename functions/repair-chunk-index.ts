@@ -35,7 +35,8 @@ df.app.activity('findRepairNeed', {
 
 df.app.activity('repairRoots', {
   handler: answering(async ({ roots }: { roots: readonly string[] | null }, context): Promise<RepairReport> => {
-    const report = await runRepair(await repositoryOf(context), { roots: roots ?? undefined });
+    const onWait = ({ code, message }: FirnError) => context.warn(`${code}: ${message}`);
+    const report = await runRepair(await repositoryOf(context), { roots: roots ?? undefined, onWait });
     const { entries, shardsWritten, shardsRemoved, quarantinedCount } = report;
     context.info(
       `chunk index repaired: ${report.roots} roots, ${entries} entries, ${shardsWritten} shards written, ${shardsRemoved} removed, ${quarantinedCount} blobs set aside`,
