@@ -221,7 +221,13 @@ export async function measureLookups(subject: Subject): Promise<Section[]> {
     });
     const asked = options.count ?? LOOKUPS;
     if (answer.found !== asked) throw new Error(`${asked - answer.found} chunks were not found`);
-    return { ...answer, perSecond: asked / answer.took.seconds, shardsRead: answer.traffic.reads };
+    return {
+      ...answer,
+      rates: (what: string): Figure[] => [
+        { figure: what, measured: asked / answer.took.seconds, unit: 'per second' },
+        { figure: '… for a second of CPU time', measured: asked / answer.took.cpuSeconds, unit: 'per second' },
+      ],
+    };
   };
   const cold = await look({ count: BATCH });
   const warm = await look({ warm: true, cacheBytesMax: enough });
@@ -261,21 +267,17 @@ export async function measureLookups(subject: Subject): Promise<Section[]> {
       {
         title: 'Lookups of random chunks',
         figures: [
-          { figure: `warm, ${BATCH} at once, all shards in memory`, measured: warm.perSecond, unit: 'per second' },
-          { figure: 'warm, one at a time, all shards in memory', measured: single.perSecond, unit: 'per second' },
-          { figure: `${BATCH} at once from disk, 1 MiB of memory`, measured: disk.perSecond, unit: 'per second' },
+          ...warm.rates(`warm, ${BATCH} at once, all shards in memory`),
+          ...single.rates('warm, one at a time, all shards in memory'),
+          ...disk.rates(`${BATCH} at once from disk, 1 MiB of memory`),
           {
             figure: 'pages listed by these',
             measured: disk.traffic.lists,
             unit: 'count',
             expected: sessionListPages(shards.count),
           },
-          { figure: 'shards downloaded by these', measured: disk.traffic.bytesRead, unit: 'bytes', expected: 0 },
-          {
-            figure: `${BATCH} at once with the default ${cacheBytesMax / MiB} MiB of memory`,
-            measured: crowded.perSecond,
-            unit: 'per second',
-          },
+          { figure: 'bytes downloaded by these', measured: disk.traffic.bytesRead, unit: 'bytes', expected: 0 },
+          ...crowded.rates(`${BATCH} at once with the default ${cacheBytesMax / MiB} MiB of memory`),
           {
             figure: `shards downloaded for ${BATCH} of these`,
             measured: (crowded.traffic.reads * BATCH) / LOOKUPS,
