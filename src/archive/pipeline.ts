@@ -72,6 +72,7 @@ class Pipeline {
   #files = 0;
   #bytes = 0;
   #gone = 0;
+  #knownChunks = 0;
 
   constructor(parts: PipelineParts) {
     this.#parts = parts;
@@ -94,6 +95,7 @@ class Pipeline {
         files: this.#files,
         bytes: this.#bytes,
         newChunks,
+        knownChunks: this.#knownChunks,
         newBytes: newRawBytes,
         storedBytes,
         gone: this.#gone,
@@ -275,8 +277,13 @@ class Pipeline {
   }
 
   async #isKnown(hash: Hash): Promise<boolean> {
+    const known = this.#inFlight.has(hash) || (await this.#isIndexed(hash));
+    if (known) this.#knownChunks += 1;
+    return known;
+  }
+
+  async #isIndexed(hash: Hash): Promise<boolean> {
     const { index, signal } = this.#parts;
-    if (this.#inFlight.has(hash)) return true;
     const found = (await index.lookup([hash], { signal })).get(hash);
     // A location known from another batch's receipt is not in the shards yet: this receipt has to carry it too.
     if (found?.pending) index.record([found.location]);

@@ -32,6 +32,8 @@ export interface ArchiveTotals {
   readonly files: number;
   readonly bytes: number;
   readonly newChunks: number;
+  /** Times that a chunk was needed which was there already, in the repository or earlier in the batch. */
+  readonly knownChunks: number;
   /** Raw bytes of the new chunks. */
   readonly newBytes: number;
   /** Bytes that they take on storage. */
@@ -226,7 +228,8 @@ function parseReceipt(name: string, body: Buffer): Receipt {
     changesParts,
     changes,
     indexEntries,
-    totals,
+    // Receipts of earlier versions do not have it.
+    totals: { ...totals, knownChunks: hasNumbers(totals, 'knownChunks') ? totals.knownChunks : 0 },
     skipped,
   };
 }
