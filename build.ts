@@ -1,6 +1,7 @@
 /**
  * Builds exactly what is deployed, into `dist/package` (`npm run build`, `npm run package`): all functions in one file,
- * because cold start is part of performance; `host.json`; and a `package.json` that names the file. There is nothing to
+ * because cold start is part of performance; the telemetry SDK in another, which is read only where it is wanted; `host.json`;
+ * and a `package.json` that names the first. There is nothing to
  * install: every dependency is in the bundle but `@azure/functions-core`, which the Functions worker answers at run time.
  *
  * Identifiers keep their names, so that stack traces in the logs can be read.
@@ -9,10 +10,11 @@ import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promi
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { build } from 'esbuild';
+import { build, type PluginBuild } from 'esbuild';
 
 const root = fileURLToPath(new URL('./', import.meta.url));
 const ENTRY = 'index.cjs';
+const TELEMETRY = 'telemetry-sdk.cjs';
 
 export interface PackageSize {
   readonly files: number;
@@ -25,10 +27,20 @@ export interface PackageSize {
 export async function buildPackage(folder: string): Promise<PackageSize> {
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
+  await bundle('functions/index.ts', path.join(folder, ENTRY));
+  await bundle('functions/shared/telemetry-sdk.ts', path.join(folder, TELEMETRY));
+  await copyFile(path.join(root, 'host.json'), path.join(folder, 'host.json'));
+  const { name, version, license, engines } = JSON.parse(await readFile(path.join(root, 'package.json'), 'utf8'));
+  const manifest = { name, version, license, private: true, main: ENTRY, engines };
+  await writeFile(path.join(folder, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+  return await sizeOf(folder);
+}
+
+async function bundle(entry: string, outfile: string): Promise<void> {
   await build({
     absWorkingDir: root,
-    entryPoints: ['functions/index.ts'],
-    outfile: path.join(folder, ENTRY),
+    entryPoints: [entry],
+    outfile,
     bundle: true,
     format: 'cjs',
     platform: 'node',
@@ -37,12 +49,14 @@ export async function buildPackage(folder: string): Promise<PackageSize> {
     minifyWhitespace: true,
     logLevel: 'warning',
     external: ['@azure/functions-core'],
+    plugins: [{ name: 'telemetry-apart', setup: keepTelemetryApart }],
   });
-  await copyFile(path.join(root, 'host.json'), path.join(folder, 'host.json'));
-  const { name, version, license, engines } = JSON.parse(await readFile(path.join(root, 'package.json'), 'utf8'));
-  const manifest = { name, version, license, private: true, main: ENTRY, engines };
-  await writeFile(path.join(folder, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
-  return await sizeOf(folder);
+}
+
+function keepTelemetryApart({ onResolve }: PluginBuild): void {
+  onResolve({ filter: /\/telemetry-sdk\.ts$/ }, ({ kind }) =>
+    kind === 'dynamic-import' ? { path: `./${TELEMETRY}`, external: true } : undefined,
+  );
 }
 
 async function sizeOf(folder: string): Promise<PackageSize> {

@@ -1,7 +1,8 @@
 import { app } from '@azure/functions';
 import type { BatchReference } from '../src/archive/batches.ts';
 import { markBatchFailed } from '../src/archive/batches.ts';
-import { appNames, CONNECTION, inboxOf, logFailure } from './shared/application.ts';
+import { appNames, CONNECTION, inboxOf } from './shared/application.ts';
+import { logFailure } from './shared/events.ts';
 
 app.storageQueue('archiveBatchPoison', {
   queueName: appNames.poisonQueue,

@@ -1,6 +1,7 @@
 import { app } from '@azure/functions';
 import { isFirnError } from '../src/errors.ts';
-import { logFailure, prepareRepository } from './shared/application.ts';
+import { prepareRepository } from './shared/application.ts';
+import { logFailure } from './shared/events.ts';
 
 /** `POST /api/repository`: creates the repository where there is none. Every deployment ends with it. */
 app.http('createRepository', {

@@ -1,4 +1,5 @@
 /** The function app: importing this module registers every function. */
+import './shared/telemetry.ts';
 import './archive-batch.ts';
 import './archive-batch-poison.ts';
 import './check-snapshots.ts';

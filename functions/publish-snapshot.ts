@@ -10,6 +10,7 @@
  * When the waits between tries are longer than the lease, the next activity takes the lock again, or is told who has it.
  */
 
+import type { InvocationContext } from '@azure/functions';
 import type { OrchestrationContext } from 'durable-functions';
 import * as df from 'durable-functions';
 import { FirnError, problemOf } from '../src/errors.ts';
@@ -19,7 +20,8 @@ import { type BuiltTree, buildFiletrees, commitSnapshot, flushShards } from '../
 import type { Repository } from '../src/repository.ts';
 import { leaseIdFor } from '../src/storage/locks.ts';
 import { type Answer, answeringExcept } from './shared/answering.ts';
-import { appSettings, logFailure, repositoryOf } from './shared/application.ts';
+import { appSettings, repositoryOf } from './shared/application.ts';
+import { logFailure, type RunInfo, runIdFor, tellFlushed, tellPublish, tellTry } from './shared/events.ts';
 import { PUBLISH_ORCHESTRATOR, publishInstanceId } from './shared/publishing.ts';
 
 const TRIES_MAX = 4;
@@ -31,9 +33,14 @@ const waitingFor = ['FIRN_REPAIR_UNFINISHED', 'FIRN_LOCK_BUSY'] as const;
 /** With the first two the plan is gone; only a new plan helps. */
 const answering = answeringExcept(['FIRN_PUBLISH_CONFLICT', 'FIRN_RECEIPT_DAMAGED', ...waitingFor]);
 
+/** How a publish ended that failed with this code. Where another publisher carried out the plan, the snapshot is there. */
+function outcomeOf(code: string): 'superseded' | 'waiting' | 'failed' {
+  if (code === 'FIRN_PUBLISH_CONFLICT') return 'superseded';
+  return waitingFor.some((each) => each === code) ? 'waiting' : 'failed';
+}
+
 /** What all activities of a run are given. */
-interface Run {
-  readonly source: string;
+interface Run extends RunInfo {
   readonly leaseId: string;
 }
 
@@ -42,8 +49,13 @@ interface PlannedPublish {
   readonly groups: readonly RootRange[];
 }
 
-interface StepInput {
+/** Every call is told which try it is. */
+interface AnyInput {
   readonly run: Run;
+  readonly tries: number;
+}
+
+interface StepInput extends AnyInput {
   readonly plan: PlanReference;
 }
 
@@ -54,30 +66,34 @@ interface CommitInput extends StepInput {
 }
 
 /** An activity that holds the lock of its run. It does not wait for another's: the orchestrator tries again later. */
-function step<I extends { readonly run: Run }, T>(
-  work: (repository: Repository, input: I, held: HeldPublish) => Promise<T>,
+function step<I extends AnyInput, T>(
+  work: (repository: Repository, input: I, held: HeldPublish, context: InvocationContext) => Promise<T>,
 ) {
   return answering(async (input: I, context): Promise<T> => {
     const repository = await repositoryOf(context);
     const { source, leaseId } = input.run;
+    tellTry(context.functionName, source, input.tries);
     const options = { leaseId, by: `the orchestration ${publishInstanceId(source)}`, waitMsMax: 0 };
-    return await underPublishLock(repository, source, options, (held) => work(repository, input, held));
+    return await underPublishLock(repository, source, options, (held) => work(repository, input, held, context));
   });
 }
 
 df.app.activity('planPublish', {
-  handler: step(async (repository, { run }: { run: Run }, held): Promise<PlannedPublish | null> => {
+  handler: step(async (repository, { run }: AnyInput, held, context): Promise<PlannedPublish | null> => {
     const plan = await planPublish(repository, run.source, held);
     if (plan) return { plan, groups: groupRoots(repository.settings.flushRootsPerActivity) };
     await held.release();
+    tellPublish(context, run, { outcome: 'nothing' });
     return null;
   }),
 });
 
 df.app.activity('flushShards', {
-  handler: step((repository, { plan, from, to }: FlushInput, held) =>
-    flushShards(repository, plan, { from, to }, held),
-  ),
+  handler: step(async (repository, { run, plan, from, to }: FlushInput, held) => {
+    const report = await flushShards(repository, plan, { from, to }, held);
+    tellFlushed(run.source, report.conflicts);
+    return report;
+  }),
 });
 
 df.app.activity('buildFiletrees', {
@@ -85,22 +101,24 @@ df.app.activity('buildFiletrees', {
 });
 
 df.app.activity('commitSnapshot', {
-  handler: step(async (repository, { plan, tree }: CommitInput, held) => {
+  handler: step(async (repository, { run, plan, tree }: CommitInput, held, context) => {
     const { outcome, snapshot } = await commitSnapshot(repository, plan, tree, held);
     await held.release();
+    tellPublish(context, run, { outcome, snapshot });
     return { outcome, snapshot: snapshot?.id };
   }),
 });
 
 df.app.activity('endPublish', {
-  handler: answering(async ({ source, leaseId }: Run, context) =>
-    endPublish(await repositoryOf(context), source, leaseId),
-  ),
+  handler: answering(async ({ run, code }: { readonly run: Run; readonly code: string }, context) => {
+    tellPublish(context, run, { outcome: outcomeOf(code), code });
+    await endPublish(await repositoryOf(context), run.source, run.leaseId);
+  }),
 });
 
 interface Call {
   readonly activity: string;
-  readonly input: unknown;
+  readonly input: object;
 }
 
 class StepFailure extends Error {
@@ -119,7 +137,7 @@ function* runAll(context: OrchestrationContext, calls: readonly Call[]): Steps<u
   const values: unknown[] = new Array(calls.length);
   let open = calls.map((call, at) => ({ ...call, at }));
   for (let tries = 1; ; tries += 1) {
-    const tasks = open.map(({ activity, input }) => context.df.callActivity(activity, input));
+    const tasks = open.map(({ activity, input }) => context.df.callActivity(activity, { ...input, tries }));
     const answers = (yield context.df.Task.all(tasks)) as Answer<unknown>[];
     const failures = answers.filter((answer) => !answer.ok);
     answers.forEach((answer, n) => {
@@ -154,12 +172,17 @@ function* publish(context: OrchestrationContext, source: string): Steps<unknown>
   const { instanceId } = context.df;
   // The same in every replay of this execution, and another in the next of the same instance.
   const execution = context.df.newGuid(instanceId);
-  const run = { source, leaseId: leaseIdFor(`${instanceId} ${execution}`) };
+  const run: Run = {
+    id: runIdFor(execution),
+    source,
+    startedAt: context.df.currentUtcDateTime.toISOString(),
+    leaseId: leaseIdFor(`${instanceId} ${execution}`),
+  };
   try {
     return yield* publishSteps(context, run);
   } catch (error) {
     // All activities have ended then. What this one answers changes nothing: the lease ends by itself.
-    if (error instanceof StepFailure) yield context.df.callActivity('endPublish', run);
+    if (error instanceof StepFailure) yield context.df.callActivity('endPublish', { run, code: error.code });
     throw error;
   }
 }
@@ -169,9 +192,9 @@ df.app.orchestration(PUBLISH_ORCHESTRATOR, function* (context): Steps<unknown> {
     return yield* publish(context, String(context.df.getInput()));
   } catch (error) {
     if (error instanceof StepFailure) {
-      // Another publisher carried out the plan: the snapshot is there.
-      if (error.code === 'FIRN_PUBLISH_CONFLICT') return { outcome: 'superseded' };
-      if (waitingFor.some((code) => code === error.code)) return { outcome: 'waiting', reason: error.message };
+      const outcome = outcomeOf(error.code);
+      if (outcome === 'superseded') return { outcome };
+      if (outcome === 'waiting') return { outcome, reason: error.message };
     }
     const source = String(context.df.getInput());
     logFailure(context, new FirnError('FIRN_PUBLISH_FAILED', { source, problem: problemOf(error) }));

@@ -1,6 +1,8 @@
 import { app } from '@azure/functions';
-import { recordUpload } from '../src/archive/batches.ts';
+import { recordUpload, sourceOfUpload } from '../src/archive/batches.ts';
+import { sourceNameProblem } from '../src/journal/source-name.ts';
 import { appNames, CONNECTION, inboxOf } from './shared/application.ts';
+import { tellRecorded } from './shared/events.ts';
 import { batchQueue } from './shared/outputs.ts';
 import type { UploadReference } from './shared/upload-reference.ts';
 import './shared/upload-reference.ts';
@@ -13,6 +15,10 @@ app.storageBlob('recordUpload', {
   extraOutputs: [batchQueue],
   handler: async (upload, context) => {
     const { blobName } = upload as UploadReference;
-    context.extraOutputs.set(batchQueue, await recordUpload(inboxOf(context), blobName));
+    const sealed = await recordUpload(inboxOf(context), blobName);
+    context.extraOutputs.set(batchQueue, sealed);
+    const source = sourceOfUpload(blobName)?.source;
+    // What is no source may be the name of a file; it was warned about.
+    if (source !== undefined && sourceNameProblem(source) === undefined) tellRecorded(context, source, sealed);
   },
 });

@@ -10,7 +10,8 @@ import { FirnError, problemOf } from '../src/errors.ts';
 import type { RepairReport } from '../src/index/repair.ts';
 import { findRepairNeed, isRoot, type RepairNeed, runRepair } from '../src/index/repair-run.ts';
 import { type Answer, answeringExcept } from './shared/answering.ts';
-import { appSettings, logFailure, repositoryOf } from './shared/application.ts';
+import { appSettings, repositoryOf } from './shared/application.ts';
+import { logFailure, tellLockWait, tellRepair } from './shared/events.ts';
 import { startSingle } from './shared/publishing.ts';
 
 const REPAIR_ORCHESTRATOR = 'repairChunkIndex';
@@ -35,12 +36,11 @@ df.app.activity('findRepairNeed', {
 
 df.app.activity('repairRoots', {
   handler: answering(async ({ roots }: { roots: readonly string[] | null }, context): Promise<RepairReport> => {
-    const onWait = ({ code, message }: FirnError) => context.warn(`${code}: ${message}`);
+    const onWait = (busy: FirnError) => tellLockWait(context, busy);
     const report = await runRepair(await repositoryOf(context), { roots: roots ?? undefined, onWait });
     const { entries, shardsWritten, shardsRemoved, quarantinedCount } = report;
-    context.info(
-      `chunk index repaired: ${report.roots} roots, ${entries} entries, ${shardsWritten} shards written, ${shardsRemoved} removed, ${quarantinedCount} blobs set aside`,
-    );
+    const counts = `${report.roots} roots, ${entries} entries, ${shardsWritten} shards written, ${shardsRemoved} removed`;
+    tellRepair(context, `chunk index repaired: ${counts}, ${quarantinedCount} blobs set aside`, report);
     for (const { blob, reason } of report.quarantined) context.warn(`${blob} was set aside: ${reason}`);
     return report;
   }),

@@ -5,6 +5,7 @@ import { isFirnError } from '../src/errors.ts';
 import { checkSourceName } from '../src/journal/source-name.ts';
 import { isSourceDue } from '../src/publish/due.ts';
 import { inboxOf } from './shared/application.ts';
+import { tellQueued } from './shared/events.ts';
 import { batchQueue } from './shared/outputs.ts';
 import { startPublish } from './shared/publishing.ts';
 
@@ -26,6 +27,7 @@ app.http('requestPublish', {
     const inbox = inboxOf(context);
     const batches = await sealDueBatches(inbox, { source, force: true });
     context.extraOutputs.set(batchQueue, batches);
+    tellQueued(context, batches);
     const started = (await isSourceDue(inbox, source)) && (await startPublish(context, source));
     return { status: 202, jsonBody: { source, batches: batches.map(({ batch }) => batch), started } };
   },

@@ -1,6 +1,7 @@
 import { app } from '@azure/functions';
 import { sealDueBatches } from '../src/archive/batches.ts';
 import { appSettings, inboxOf } from './shared/application.ts';
+import { tellQueued } from './shared/events.ts';
 import { batchQueue } from './shared/outputs.ts';
 
 app.timer('sealBatches', {
@@ -9,6 +10,6 @@ app.timer('sealBatches', {
   handler: async (_timer, context) => {
     const batches = await sealDueBatches(inboxOf(context));
     context.extraOutputs.set(batchQueue, batches);
-    if (batches.length > 0) context.info(`${batches.length} batches queued`);
+    tellQueued(context, batches);
   },
 });

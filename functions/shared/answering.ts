@@ -4,6 +4,7 @@
  */
 import type { ActivityHandler } from 'durable-functions';
 import { type ErrorCode, isFirnError, problemOf } from '../../src/errors.ts';
+import { runOf, tellStepFailed } from './events.ts';
 
 /** References and small results only: payloads stay in blobs. */
 export type Answer<T> =
@@ -19,8 +20,9 @@ export function answeringExcept(final: readonly ErrorCode[]) {
       } catch (error) {
         const code = isFirnError(error) ? error.code : 'FIRN_INTERNAL';
         const retryable = !isFirnError(error) || (error.retryable && !final.includes(error.code));
-        context.warn(`${code}: ${problemOf(error)}`);
-        return { ok: false, code, reason: problemOf(error), retryable };
+        const problem = problemOf(error);
+        tellStepFailed(context, { code, problem, retryable, run: runOf(input) });
+        return { ok: false, code, reason: problem, retryable };
       }
     };
 }

@@ -1,7 +1,6 @@
 /** What the functions of one process share: its settings, its connection and its repository, opened once. */
 import { app, type InvocationContext } from '@azure/functions';
 import type { BatchParts } from '../../src/archive/batches.ts';
-import type { FirnError } from '../../src/errors.ts';
 import { connectFromEnvironment } from '../../src/open-from-environment.ts';
 import {
   type Containers,
@@ -64,9 +63,4 @@ app.hook.appTerminate(async () => {
 export async function prepareRepository(context: InvocationContext): Promise<PreparedRepository> {
   warn(context);
   return await openOrCreateRepository(containersOf(), settings);
-}
-
-/** Alerts look for the code (`infra/modules/alerts.bicep`). */
-export function logFailure(context: InvocationContext, { code, message, advice }: FirnError): void {
-  context.error(`${code}: ${message} ${advice}`);
 }

@@ -10,6 +10,7 @@ import { hostFunctions } from '../../src/local/stack.ts';
 import { readStartOptions } from '../../src/local/start-options.ts';
 import { openFromEnvironment } from '../../src/open-from-environment.ts';
 import { startAzurite } from '../kit/azurite.ts';
+import { startCollector } from '../kit/collector.ts';
 import { contentOf } from '../kit/repository.ts';
 
 const folder = await mkdtemp(path.join(tmpdir(), 'firn-package-'));
@@ -26,17 +27,24 @@ afterAll(async () => {
 });
 
 test('the package has the bundle, host.json and a manifest, and nothing that must be installed', async () => {
-  expect((await readdir(packageFolder)).sort()).toEqual(['host.json', 'index.cjs', 'package.json']);
+  expect((await readdir(packageFolder)).sort()).toEqual([
+    'host.json',
+    'index.cjs',
+    'package.json',
+    'telemetry-sdk.cjs',
+  ]);
   const manifest = JSON.parse(await readFile(path.join(packageFolder, 'package.json'), 'utf8'));
   expect(manifest).toMatchObject({ main: 'index.cjs' });
   expect(manifest).not.toHaveProperty('dependencies');
 });
 
-test('a deployment in small: POST /api/repository creates the repository once, and uploads become a snapshot in the package', async () => {
+test('a deployment in small: POST /api/repository creates the repository once, and uploads become a snapshot in the package, which sends telemetry', async () => {
+  await using collector = await startCollector();
   const environment = {
     FIRN_STORAGE: azurite.connectionString,
     FIRN_PASSPHRASE: 'correct horse battery staple',
     FIRN_PUBLISH_SCHEDULE: '* * * * * *',
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
   };
   await using host = await hostFunctions(environment, { httpPort: 0, packageFolder });
   const create = () => fetch(`${host.url}/api/repository`, { method: 'POST' });
@@ -57,6 +65,9 @@ test('a deployment in small: POST /api/repository creates the repository once, a
   await publishNow(host.url, 'docs');
   const snapshot = await waitForSnapshot(repository, 'docs', undefined, {});
   expect(await contentOf(repository, snapshot)).toEqual({ a: 'one', 'folder/b': 'two' });
+  await host.stop();
+  expect(collector.metrics()).toContainEqual(expect.objectContaining({ name: 'firn.files', value: 2 }));
+  expect(collector.spans().map(({ name }) => name)).toContain('commitSnapshot');
 }, 60_000);
 
 test('without a passphrase, POST /api/repository creates nothing and says what is missing', async () => {
