@@ -107,10 +107,10 @@ export function repairCost(chunks: number, { blobs, tars }: ChunkBlobs, entriesM
 }
 
 /**
- * US dollars for 10,000 operations: the sample prices of Microsoft's page «Estimate the cost of using Azure Blob Storage»,
- * Hot tier. Pointers lie in the Cool tier, where a read costs more, and a GiB that is read too. Deleting is free.
+ * US dollars for 10,000 requests, as docs/deploy.md assumes them; a page of a listing costs as much as a write, deleting
+ * nothing. Pointers lie in the Cool tier, where a read costs more, and each GiB that is read too.
  */
-export const prices = { write: 0.055, list: 0.055, read: 0.0044, coolRead: 0.01, coolGiB: 0.01 } as const;
+export const prices = { write: 0.0813, list: 0.0813, read: 0.005, coolRead: 0.013, coolGiB: 0.01 } as const;
 
 export function dollarsOf({ lists, reads, writes, others }: Traffic): number {
   return (lists * prices.list + writes * prices.write + (reads + others) * prices.read) / 10_000;

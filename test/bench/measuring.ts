@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 
 const KIBIBYTE = 1024;
-const LOOK_MS = 20;
+const LOOK_MS = 50;
 
 /**
  * The most that was resident since the process began. Where the kernel tells it (Linux) it is of this program alone: what
