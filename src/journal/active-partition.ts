@@ -102,9 +102,16 @@ export class ActivePartition {
     const { state, source, now } = this.#parts;
     const known = this.#known?.entry.blob === blob ? this.#known.count : undefined;
     const count = known ?? new PartitionCount(state, source, blob);
-    const sealed = await sealPartition(state, source, blob, { ...options, now, count });
-    if (sealed !== undefined) this.redeliveries.remember(blob, count.ids);
-    return sealed;
+    try {
+      const sealed = await sealPartition(state, source, blob, { ...options, now, count });
+      if (sealed !== undefined) this.redeliveries.remember(blob, count.ids);
+      return sealed;
+    } catch (error) {
+      if (!isBlobFailure(error, 'missing')) throw error;
+      // Someone deleted it. It becomes a batch all the same: reading that says what happened, and nothing is lost silently.
+      const at = now().toISOString();
+      return { sealedAt: at, lastAt: at, records: 0, uploadBytes: 0, blobBytes: 0 };
+    }
   }
 
   /** It is not active any more. */

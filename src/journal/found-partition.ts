@@ -1,11 +1,13 @@
 /** What a partition is that no manifest tells of: found by its blob alone, left by a process that died or by a lost manifest. */
-import type { BlobStore, CallOptions } from '../storage/blob-store.ts';
+import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import { type PartitionMark, partitionBlobName, type SealedPartition } from './manifest.ts';
 import { readPartitionKind, sealPartition } from './partition-blob.ts';
 import { PartitionCount } from './partition-count.ts';
 import type { CompactionEnd } from './record.ts';
 
 export type FoundPartition =
+  /** Its maker, or who cleared up, deleted it just now. */
+  | { readonly is: 'gone' }
   /** It holds its header at most. */
   | { readonly is: 'empty' }
   /** Records as they were appended. */
@@ -19,6 +21,20 @@ export type FoundPartition =
 
 /** Seals the partition, unless it is unfinished, and says what it is. */
 export async function examinePartition(
+  state: BlobStore,
+  source: string,
+  blob: string,
+  options: CallOptions & { readonly now: () => Date },
+): Promise<FoundPartition> {
+  try {
+    return await examine(state, source, blob, options);
+  } catch (error) {
+    if (isBlobFailure(error, 'missing')) return { is: 'gone' };
+    throw error;
+  }
+}
+
+async function examine(
   state: BlobStore,
   source: string,
   blob: string,

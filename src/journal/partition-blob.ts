@@ -9,7 +9,7 @@ import {
   type SealedPartition,
 } from './manifest.ts';
 import { encodeHeader, encodeRecord, headerBytes, type PartitionHeader, type PartitionKind } from './partition.ts';
-import { PartitionCount } from './partition-count.ts';
+import type { PartitionCount } from './partition-count.ts';
 import { filterBlobName, partitionOfFilter, writeFilter } from './partition-filter.ts';
 import { readPartition } from './partition-reading.ts';
 import type { PartitionRecord } from './record.ts';
@@ -43,33 +43,25 @@ export async function createPartition(
 /**
  * Seals a partition, so that nothing more is appended, counts it, and writes its filter.
  * @param count what is known of it already, to go on from.
- * @returns undefined when it holds nothing but its header.
+ * @returns undefined when it holds nothing but its header. @throws `missing`.
  */
 export async function sealPartition(
   state: BlobStore,
   source: string,
   blob: string,
-  { now, count, ...options }: CallOptions & { readonly now: () => Date; readonly count?: PartitionCount | undefined },
+  { now, count, ...options }: CallOptions & { readonly now: () => Date; readonly count: PartitionCount },
 ): Promise<SealedPartition | undefined> {
   const name = partitionBlobName(source, blob);
-  try {
-    const { lastModified, sealed } = await state.properties(name, options);
-    if (!sealed) await state.seal(name, options);
-    const { bytes: blobBytes } = await state.properties(name, options);
-    if (blobBytes <= headerBytes(source)) return undefined;
-    const counted = count ?? new PartitionCount(state, source, blob);
-    // Sealing may have changed the ETag, and nothing else.
-    await counted.readTo({ bytes: blobBytes }, options);
-    const { records, uploadBytes, ids } = counted;
-    const filterBytes = await writeFilter(state, source, blob, ids, options);
-    const sealedAt = now().toISOString();
-    return { sealedAt, lastAt: lastModified.toISOString(), records, uploadBytes, blobBytes, filterBytes };
-  } catch (error) {
-    if (!isBlobFailure(error, 'missing')) throw error;
-    // Someone deleted it. It becomes a batch all the same: reading that says what happened, and nothing is lost silently.
-    const at = now().toISOString();
-    return { sealedAt: at, lastAt: at, records: 0, uploadBytes: 0, blobBytes: 0 };
-  }
+  const { lastModified, sealed } = await state.properties(name, options);
+  if (!sealed) await state.seal(name, options);
+  const { bytes: blobBytes } = await state.properties(name, options);
+  if (blobBytes <= headerBytes(source)) return undefined;
+  // Sealing may have changed the ETag, and nothing else.
+  await count.readTo({ bytes: blobBytes }, options);
+  const { records, uploadBytes, ids } = count;
+  const filterBytes = await writeFilter(state, source, blob, ids, options);
+  const sealedAt = now().toISOString();
+  return { sealedAt, lastAt: lastModified.toISOString(), records, uploadBytes, blobBytes, filterBytes };
 }
 
 /** Deletes a partition with its filter; the filter first, so that one that is left alone is never of a partition. */

@@ -23,7 +23,7 @@ export function rebuildManifest(blobs: readonly FoundBlob[]): Manifest {
   let manifest = emptyManifest;
   for (const { blob, lastModified, found } of blobs) {
     // One without records may belong to someone who is about to name it in the first manifest of this journal.
-    if (found.is === 'empty') continue;
+    if (found.is === 'empty' || found.is === 'gone') continue;
     const goes = replaced.has(blob) || found.is === 'unfinished';
     manifest =
       (goes ? withDiscarded(manifest, blob, lastModified) : taken(manifest, blob, lastModified, found)) ?? manifest;
@@ -35,7 +35,7 @@ function taken(
   manifest: Manifest,
   blob: string,
   created: string,
-  found: Exclude<FoundPartition, { is: 'empty' } | { is: 'unfinished' }>,
+  found: Exclude<FoundPartition, { is: 'empty' } | { is: 'gone' } | { is: 'unfinished' }>,
 ): Manifest | undefined {
   if (found.is === 'mark') return withFound(manifest, blob, created, { ...found.sealed, mark: found.mark });
   if (found.is === 'compacted') return withFound(manifest, blob, created, { ...found.sealed, compacted: true });
