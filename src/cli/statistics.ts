@@ -8,6 +8,7 @@ import { CHUNKS_PREFIX, parseChunkBlob, THIN_PREFIX, tarHashOfThinBlob } from '.
 import { type FirnError, isFirnError } from '../errors.ts';
 import type { ChunkIndex } from '../index/chunk-index.ts';
 import { journalSources } from '../journal/journal.ts';
+import { countSetAside } from '../journal/set-aside.ts';
 import type { Repository } from '../repository.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
@@ -42,6 +43,8 @@ export interface Statistics {
     readonly openSources: number;
     readonly failedBatches: number;
   };
+  /** Pieces of journals that could not be understood, kept for a person. */
+  readonly setAside: number;
 }
 
 export interface StatisticsOptions extends CallOptions {
@@ -69,6 +72,7 @@ export async function collectStatistics(repository: Repository, options: Statist
     ...chunks,
     index: await index.statistics({ signal }),
     waiting: { receipts: pending.receipts, ...(await countWaiting(repository, options)), failedBatches: failed },
+    setAside: await countSetAside(repository.state.store, undefined, { signal }),
   };
 }
 

@@ -21,8 +21,10 @@ interface DamagedRange {
   readonly bytes: number;
 }
 
+const PREFIX = 'journal-set-aside/';
+
 function setAsidePrefix(source: string): string {
-  return `journal-set-aside/${source}/`;
+  return `${PREFIX}${source}/`;
 }
 
 /** Copies damaged ranges of a batch, unless that was done before; durable when it resolves. */
@@ -55,10 +57,15 @@ export async function noteForgotten(
   await createOnce(state, name, [Buffer.from(JSON.stringify(note))], options);
 }
 
-/** How many blobs of a source were set aside. */
-export async function countSetAside(state: BlobStore, source: string, options: CallOptions = {}): Promise<number> {
+/** How many blobs were set aside, of a source or of all. */
+export async function countSetAside(
+  state: BlobStore,
+  source: string | undefined,
+  options: CallOptions = {},
+): Promise<number> {
+  const prefix = source === undefined ? PREFIX : setAsidePrefix(source);
   let count = 0;
-  for await (const _ of state.list({ ...options, prefix: setAsidePrefix(source) })) count += 1;
+  for await (const _ of state.list({ ...options, prefix })) count += 1;
   return count;
 }
 

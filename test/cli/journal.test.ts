@@ -64,12 +64,40 @@ describe('firn journal', () => {
     expect(back).toMatchObject({ code: 0, json: [{ uploads: { count: 5 }, removals: 1 }] });
   });
 
+  it('lets a source go on without a batch that is lost, and only without such a one', async () => {
+    const { cli, repository } = await prepare();
+    const { partitions } = (await cli('journal', 'photos', '--json')).json[0] as { partitions: { batch: string }[] };
+    const [first] = partitions;
+    expect(await cli('journal', 'photos', '--forget', first!.batch, '--json')).toMatchObject({
+      code: 2,
+      errors: [{ error: 'FIRN_USAGE' }],
+    });
+    await repository.state.store.delete(`journal/photos/${first!.batch}`);
+    expect((await cli('journal', 'photos')).stdout).toMatch(/sealed, lost/);
+    expect(await cli('publish', 'photos', '--json')).toMatchObject({
+      code: 1,
+      errors: [{ error: 'FIRN_JOURNAL_DAMAGED', advice: expect.stringContaining(`--forget ${first!.batch}`) }],
+    });
+    expect((await cli('journal', 'photos', '--forget', first!.batch, '--json')).json).toMatchObject([
+      { setAside: 1, uploads: { count: 1 } },
+    ]);
+    expect(await cli('publish', 'photos', '--json')).toMatchObject({ code: 0, json: [{ files: 1 }] });
+    expect((await cli('stats', '--json')).json).toMatchObject([{ setAside: 1 }]);
+    expect((await cli('stats')).stdout).toMatch(/Set aside +1 damaged piece of journals/);
+  });
+
   it('says that nothing waits, and what is wrong with the words', async () => {
     const { cli } = await createCli();
     expect(await cli('journal')).toMatchObject({ code: 0, stdout: '' });
     expect((await cli('journal')).stderr).toContain('no journals');
     expect((await cli('journal', 'nobody')).stderr).toContain('nobody');
-    for (const argv of [['--leave'], ['--rejoin'], ['photos', '--leave', '--rejoin'], ['not/a/source']]) {
+    for (const argv of [
+      ['--leave'],
+      ['--rejoin'],
+      ['photos', '--leave', '--rejoin'],
+      ['--forget', 'x'],
+      ['not/a/source'],
+    ]) {
       expect((await cli('journal', ...argv)).code, argv.join(' ')).toBe(2);
     }
     const missing = await runCli(['journal', '--json'], {

@@ -17,11 +17,13 @@ export const journal: Command = {
   about: [
     'Shows the journal of each source, or of one with all its partitions: what is recorded and waits to be archived and published, how it was written, and what in it is damaged. It reads every partition to its end. No passphrase is needed.',
     'A partition is active (it takes records), sealed (a batch that waits), left, or retired (published, being deleted). With --leave a source is finished: what waits is given up, and nobody archives it; what is uploaded later is archived as ever. --rejoin takes that back, as long as the partitions are there.',
+    'A batch whose partition is lost holds up its source, because batches are published in order. With --forget the source goes on without it; what was known of it is written down among what is set aside.',
   ],
   args: [{ name: 'source', optional: true }],
   options: {
     leave: { type: 'flag', about: 'give up what is recorded of the source and not published yet' },
     rejoin: { type: 'flag', about: 'take back that it was given up' },
+    forget: { type: 'text', value: 'batch', about: 'go on without a batch whose partition is lost' },
   },
   examples: [
     ['firn journal', 'a line for each source'],
@@ -32,9 +34,10 @@ export const journal: Command = {
   async run(context) {
     const [source] = context.args;
     const { options, output, signal } = context;
-    const [leave, rejoin] = [options.flag('leave'), options.flag('rejoin')];
-    if (leave && rejoin) throw usage('--leave and --rejoin are one or the other.');
-    if ((leave || rejoin) && source === undefined) throw usage('Name the source that is meant.');
+    const [leave, rejoin, forget] = [options.flag('leave'), options.flag('rejoin'), options.text('forget')];
+    const wanted = [leave, rejoin, forget !== undefined].filter(Boolean).length;
+    if (wanted > 1) throw usage('--leave, --rejoin and --forget are one or the other.');
+    if (wanted > 0 && source === undefined) throw usage('Name the source that is meant.');
     if (source !== undefined) checkSourceName(source);
     const inbox = await open(context);
     try {
@@ -42,6 +45,7 @@ export const journal: Command = {
       const of = inbox.journalOf(source);
       if (leave) await of.leave({ signal });
       if (rejoin) await of.rejoin({ signal });
+      if (forget !== undefined) await of.forget(forget, { signal });
       const inspection = await of.inspect({ signal });
       if (inspection.partitions.length === 0) output.message(`Nothing waits of ${source}: its journal is empty.`);
       await output.result(jsonOf(inspection), () => textOf(inspection));

@@ -29,7 +29,7 @@ export const stats: Command = {
 };
 
 function textOf(repository: string, statistics: Statistics): string {
-  const { snapshots, sources, chunks, index, unreferenced, waiting } = statistics;
+  const { snapshots, sources, chunks, index, unreferenced, waiting, setAside } = statistics;
   const kinds = (['large', 'tar', 'thin'] as const).map(
     (kind) =>
       [`  ${kind}`, `${counted(chunks[kind].blobs, 'blob')}, ${formatBytes(chunks[kind].storedBytes)}`] as const,
@@ -50,6 +50,7 @@ function textOf(repository: string, statistics: Statistics): string {
       `${counted(waiting.receipts, 'receipt')}, ${counted(waiting.batches, 'batch', 'batches')}, uploads of ${counted(waiting.openSources, 'source')}`,
     ],
     ['Failed batches', formatCount(waiting.failedBatches)],
+    ['Set aside', `${counted(setAside, 'damaged piece')} of journals`],
   ];
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join('\n');
