@@ -90,7 +90,8 @@ export interface Journal extends AsyncDisposable {
    */
   leave(options?: CallOptions): Promise<void>;
   /**
-   * Undoes the leaving. What was left is kept for seven days.
+   * Undoes the leaving. What was left is kept for seven days. It comes before what was recorded since, as long as that is not
+   * published: removals among it are applied to whatever the snapshot has by then.
    * @returns the batches that come back.
    */
   rejoin(options?: CallOptions): Promise<readonly BatchInfo[]>;

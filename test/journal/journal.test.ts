@@ -408,6 +408,30 @@ describe('the manifest', () => {
     expect(await open().sealDue({ force: true })).toEqual([]);
   });
 
+  it('that is brought back from an older copy while others write by the newer one loses nothing of either', async () => {
+    const [early, late] = [open({ recordsMax: 3 }), open({ recordsMax: 3 })];
+    const expected: string[] = [];
+    const append = async (of: Journal, ...paths: string[]) => {
+      for (const path of paths) await of.append([upload(path)]);
+      expected.push(...paths);
+    };
+    await append(early, 'a', 'b', 'c', 'd');
+    const { body } = await state.read(manifest);
+    await append(early, 'e', 'f', 'g', 'h');
+    await replaceManifest(body.toString());
+    // One goes on by what it knows, the other by what it reads: each has a partition that the other does not know of.
+    for (let round = 0; round < 4; round += 1) {
+      await append(early, `early ${round}`);
+      await append(late, `late ${round}`);
+    }
+    clock.ms += 11 * 60_000;
+    await open().sealDue();
+    expect((await allPaths(open())).toSorted()).toEqual(expected.toSorted());
+    const batches = (await open().batches()).map(({ batch }) => batch);
+    expect(await partitionBlobs(state, 'photos')).toHaveLength(batches.length);
+    expect(new Set(batches.map((batch) => batch.slice(0, 10))).size).toBe(batches.length);
+  });
+
   it('knows its own write again when the answer was lost', async () => {
     let failing = true;
     const lossy = intercepted(state, {

@@ -1,0 +1,53 @@
+/** An upload that a batch had to pass over, and the events of it that come later. */
+import { expect, test } from 'vitest';
+import { archiveBatch } from '../../src/archive/archive-batch.ts';
+import { recordUpload, sealDueBatches } from '../../src/archive/batches.ts';
+import { publishSource } from '../../src/publish/publish-source.ts';
+import type { Repository } from '../../src/repository.ts';
+import { BlobStoreError } from '../../src/storage/blob-store.ts';
+import { intercepted } from '../journal/journal-kit.ts';
+import { archiveAll, contentOf, createTestRepository, upload } from '../kit/repository.ts';
+
+/** A repository in whose inbox this upload lies in the Archive tier for now. */
+function withOffline(repository: Repository, name: string): Repository {
+  const inbox = intercepted(repository.inbox, {
+    before: (call, of) => {
+      if (call === 'readStream' && of === name) throw new BlobStoreError('offline', of);
+    },
+  });
+  return { ...repository, inbox };
+}
+
+test('an event that comes again while its upload waits is dropped though it was passed over; the snapshot names it, and the event counts once more after that', async () => {
+  const { repository } = await createTestRepository();
+  await upload(repository, 'src/a', 'one');
+  await upload(repository, 'src/b', 'two');
+  await archiveAll(withOffline(repository, 'src/a'), 'src');
+  await recordUpload(repository, 'src/a');
+  expect(await repository.journalOf('src').hasOpenRecords()).toBe(false);
+  const published = await publishSource(repository, 'src');
+  expect(published?.snapshot?.skipped).toMatchObject({
+    count: 1,
+    paths: [{ path: 'a', code: 'FIRN_FILE_UNREADABLE' }],
+  });
+
+  await recordUpload(repository, 'src/a');
+  await archiveAll(repository, 'src');
+  const again = await publishSource(repository, 'src');
+  expect(await contentOf(repository, again!.snapshot!)).toEqual({ a: 'one', b: 'two' });
+});
+
+test('a version that only a batch knows which passed over it is recorded again by the batch that meets it', async () => {
+  const { repository } = await createTestRepository();
+  await upload(repository, 'src/a', 'one');
+  const [first] = await sealDueBatches(repository, { source: 'src', force: true });
+  await upload(repository, 'src/a', 'two');
+  const [second] = await sealDueBatches(repository, { source: 'src', force: true });
+  await archiveBatch(withOffline(repository, 'src/a'), second!);
+  // Readable by now: the first batch finds another version than its own, which nobody is going to announce any more.
+  const archived = await archiveBatch(repository, first!);
+  expect(archived).toMatchObject({ outcome: 'archived', receipt: { changes: 0 } });
+  await archiveAll(repository, 'src');
+  const published = await publishSource(repository, 'src');
+  expect(await contentOf(repository, published!.snapshot!)).toEqual({ a: 'two' });
+});
