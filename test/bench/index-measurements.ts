@@ -27,7 +27,7 @@ import {
 } from './index-arithmetic.ts';
 import { benchKeys, DATA, type Jobs, STATE } from './index-jobs.ts';
 import { serveStores } from './remote-store.ts';
-import type { Figure, Section } from './report.ts';
+import { type Figure, formatCount, type Section } from './report.ts';
 
 const MiB = 1024 * 1024;
 const BATCH = 1_000;
@@ -77,6 +77,8 @@ async function dropShards({ state }: Subject): Promise<void> {
 
 export interface RepairMeasured {
   readonly chunks: number;
+  /** Under `chunks/`. */
+  readonly blobs: number;
   readonly tars: number;
   readonly passes: number;
   readonly seconds: number;
@@ -96,10 +98,11 @@ export async function measureRepair(subject: Subject): Promise<RepairMeasured> {
   await dropShards(subject);
   const { report, took, peaks, traffic } = await run(subject, { job: 'repair', looking: false });
   if (report.entries !== chunks || report.quarantinedCount > 0) throw new Error('the repair did not find every chunk');
-  const { heldBytes } = repairCost(chunks, { blobs: generated.large + tars, tars });
+  const blobs = generated.large + tars;
+  const { heldBytes } = repairCost(chunks, { blobs, tars });
   const { residentBytes } = peaks;
   const { aliveBytes } = looked.peaks;
-  return { chunks, tars, passes: report.passes, ...took, traffic, heldBytes, aliveBytes, residentBytes };
+  return { chunks, blobs, tars, passes: report.passes, ...took, traffic, heldBytes, aliveBytes, residentBytes };
 }
 
 export function repairSection({ chunks, generated }: Subject, measured: RepairMeasured): Section {
@@ -239,7 +242,7 @@ export async function measureLookups(subject: Subject): Promise<Section[]> {
     const disk = await look({ cacheFolder, cacheBytesMax: numberSettings.indexCacheBytesMax.min, count: DISK_LOOKUPS });
     return [
       {
-        title: `Cold lookup of ${BATCH} random chunks`,
+        title: `Cold lookup of ${formatCount(BATCH)} random chunks`,
         figures: [
           {
             figure: 'pages listed',
@@ -267,9 +270,9 @@ export async function measureLookups(subject: Subject): Promise<Section[]> {
       {
         title: 'Lookups of random chunks',
         figures: [
-          ...warm.rates(`warm, ${BATCH} at once, all shards in memory`),
+          ...warm.rates(`warm, ${formatCount(BATCH)} at once, all shards in memory`),
           ...single.rates('warm, one at a time, all shards in memory'),
-          ...disk.rates(`${BATCH} at once from disk, 1 MiB of memory`),
+          ...disk.rates(`${formatCount(BATCH)} at once from disk, 1 MiB of memory`),
           {
             figure: 'pages listed by these',
             measured: disk.traffic.lists,
@@ -277,9 +280,9 @@ export async function measureLookups(subject: Subject): Promise<Section[]> {
             expected: sessionListPages(shards.count),
           },
           { figure: 'bytes downloaded by these', measured: disk.traffic.bytesRead, unit: 'bytes', expected: 0 },
-          ...crowded.rates(`${BATCH} at once with the default ${cacheBytesMax / MiB} MiB of memory`),
+          ...crowded.rates(`${formatCount(BATCH)} at once with the default ${cacheBytesMax / MiB} MiB of memory`),
           {
-            figure: `shards downloaded for ${BATCH} of these`,
+            figure: `shards downloaded for ${formatCount(BATCH)} of these`,
             measured: (crowded.traffic.reads * BATCH) / LOOKUPS,
             unit: 'count',
             expected: touched * Math.max(0, 1 - cacheBytesMax / storedInMemory(chunks, shards.count)),
@@ -314,7 +317,7 @@ export async function measureFlush(subject: Subject): Promise<Section> {
     expected: touched,
   };
   return {
-    title: `Flush of ${BATCH} random new entries`,
+    title: `Flush of ${formatCount(BATCH)} random new entries`,
     figures: [
       { figure: 'pages listed', measured: cold.traffic.lists, unit: 'count', expected: sessionListPages(before.count) },
       {

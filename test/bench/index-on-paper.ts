@@ -24,8 +24,9 @@ export interface Shape {
   /** Bytes stored in shards, and in packed pointers. */
   readonly shardBytes: number;
   readonly pointerBytes: number;
-  /** CPU time of a repair of one pass. */
-  readonly repairCpuSeconds: number;
+  /** CPU time of a repair of one pass, and of each further one. */
+  readonly firstPassCpuSeconds: number;
+  readonly nextPassCpuSeconds: number;
 }
 
 /** Assumed of the service: a request takes so long, and a listing gives so many items a second besides. */
@@ -96,7 +97,7 @@ export function paperOf(chunks: number, shape: Shape): Paper {
       traffic,
       dollars,
       heldBytes: cost.heldBytes,
-      seconds: waiting + chunks * cost.passes * shape.repairCpuSeconds,
+      seconds: waiting + chunks * (shape.firstPassCpuSeconds + (cost.passes - 1) * shape.nextPassCpuSeconds),
     },
   };
 }

@@ -20,7 +20,7 @@ import {
   repairSection,
   type Subject,
 } from './index-measurements.ts';
-import { formatPapers, type Paper, paperOf } from './index-on-paper.ts';
+import { formatPapers, paperOf, type Shape } from './index-on-paper.ts';
 import { formatBytes, formatCount, formatSection, machine, markdownTable, type Section } from './report.ts';
 
 const { values } = parseArgs({
@@ -63,10 +63,24 @@ function seriesTable(measured: readonly RepairMeasured[]): string {
   );
 }
 
+function shapeOf({ chunks, blobs, tars, passes, traffic, cpuSeconds }: RepairMeasured): Shape {
+  const firstPassCpuSeconds = cpuSeconds / passes / chunks;
+  const inPasses = repairs.findLast((repair) => repair.passes > 1);
+  const further = inPasses && (inPasses.cpuSeconds / inPasses.chunks - firstPassCpuSeconds) / (inPasses.passes - 1);
+  return {
+    blobs: blobs / chunks,
+    tars: tars / chunks,
+    shardBytes: traffic.bytesWritten / chunks,
+    pointerBytes: traffic.bytesRead / passes / chunks,
+    firstPassCpuSeconds,
+    nextPassCpuSeconds: further ?? firstPassCpuSeconds,
+  };
+}
+
 const sections: Section[] = [];
 const repairs: RepairMeasured[] = [];
 let generated: Subject['generated'] | undefined;
-let papers: Paper[] = [];
+let measured: RepairMeasured | undefined;
 for (const size of [...new Set([...series, chunks])].sort((a, b) => a - b)) {
   progress(`repairing ${formatCount(size)} chunks`);
   const subject = await generate(size);
@@ -74,22 +88,14 @@ for (const size of [...new Set([...series, chunks])].sort((a, b) => a - b)) {
   if (series.includes(size)) repairs.push(repair);
   if (size !== chunks) continue;
   generated = subject.generated;
-  const { large, tars } = generated;
-  const { traffic, cpuSeconds } = repair;
-  const shape = {
-    blobs: (large + tars) / chunks,
-    tars: tars / chunks,
-    shardBytes: traffic.bytesWritten / chunks,
-    pointerBytes: traffic.bytesRead / repair.passes / chunks,
-    repairCpuSeconds: cpuSeconds / repair.passes / chunks,
-  };
-  papers = [1e6, 1e7, 1e8, 1e9].map((size) => paperOf(size, shape));
+  measured = repair;
   sections.push(await measureShards(subject), repairSection(subject, repair));
   progress('measuring the index');
   sections.push(...(await measureIntact(subject)), ...(await measureLookups(subject)), await measureFlush(subject));
 }
 progress(`repairing ${formatCount(inOneRoot)} chunks of one root`);
 const oneRoot = await measureRepair(await generate(inOneRoot, 1));
+const papers = measured === undefined ? [] : [1e6, 1e7, 1e8, 1e9].map((size) => paperOf(size, shapeOf(measured)));
 
 if (values.json) {
   print(JSON.stringify({ machine: machine(), chunks, generated, sections, repairs, oneRoot, papers }));
