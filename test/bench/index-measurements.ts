@@ -33,6 +33,7 @@ const MiB = 1024 * 1024;
 const BATCH = 1_000;
 const LOOKUPS = 200_000;
 const DISK_LOOKUPS = 20_000;
+const SMALL_HEAP_MIB = 32;
 /** The marker of a repair is read once before shards are. */
 const MARKER = 1;
 
@@ -53,9 +54,11 @@ export async function generate(chunks: number, roots?: number): Promise<Subject>
 async function run<Name extends keyof Jobs>(
   { data, state }: Subject,
   job: { readonly job: Name } & Jobs[Name]['options'],
+  nodeOptions: readonly string[] = [],
 ): Promise<Jobs[Name]['answer']> {
   const script = fileURLToPath(new URL('run-index-job.ts', import.meta.url));
-  const child = fork(script, [JSON.stringify(job)], { serialization: 'advanced', execArgv: ['--expose-gc'] });
+  const execArgv = ['--expose-gc', ...nodeOptions];
+  const child = fork(script, [JSON.stringify(job)], { serialization: 'advanced', execArgv });
   serveStores(child, { [DATA]: data, [STATE]: state });
   let answer: Jobs[Name]['answer'] | undefined;
   child.on('message', (message) => {
@@ -105,7 +108,17 @@ export async function measureRepair(subject: Subject): Promise<RepairMeasured> {
   return { chunks, blobs, tars, passes: report.passes, ...took, traffic, heldBytes, aliveBytes, residentBytes };
 }
 
-export function repairSection({ chunks, generated }: Subject, measured: RepairMeasured): Section {
+/** Over what `measureRepair` left; leaves an index behind too. */
+export async function measureSmallHeap(subject: Subject): Promise<number> {
+  await dropShards(subject);
+  const { peaks } = await run(subject, { job: 'repair', looking: false }, [
+    `--max-old-space-size=${SMALL_HEAP_MIB}`,
+    '--max-semi-space-size=4',
+  ]);
+  return peaks.residentBytes;
+}
+
+export function repairSection({ chunks, generated }: Subject, measured: RepairMeasured, inSmallHeap: number): Section {
   const { tars, large } = generated;
   const { traffic } = measured;
   const cost = repairCost(chunks, { blobs: large + tars, tars });
@@ -148,6 +161,11 @@ export function repairSection({ chunks, generated }: Subject, measured: RepairMe
         expected: measured.heldBytes,
       },
       { figure: 'peak of resident memory', measured: measured.residentBytes, unit: 'bytes' },
+      {
+        figure: `the same where Node.js may keep no more than ${SMALL_HEAP_MIB} MiB of objects`,
+        measured: inSmallHeap,
+        unit: 'bytes',
+      },
     ],
   };
 }

@@ -16,6 +16,7 @@ import {
   measureLookups,
   measureRepair,
   measureShards,
+  measureSmallHeap,
   type RepairMeasured,
   repairSection,
   type Subject,
@@ -89,7 +90,7 @@ for (const size of [...new Set([...series, chunks])].sort((a, b) => a - b)) {
   if (size !== chunks) continue;
   generated = subject.generated;
   measured = repair;
-  sections.push(await measureShards(subject), repairSection(subject, repair));
+  sections.push(await measureShards(subject), repairSection(subject, repair, await measureSmallHeap(subject)));
   progress('measuring the index');
   sections.push(...(await measureIntact(subject)), ...(await measureLookups(subject)), await measureFlush(subject));
 }
