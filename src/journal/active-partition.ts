@@ -84,12 +84,13 @@ export class ActivePartition {
   async rotate(entry: PartitionEntry, options?: CallOptions): Promise<BatchInfo[]> {
     const { state, source, manifests } = this.#parts;
     const { blob } = entry;
-    if (activePartition((await manifests.load(options)).manifest)?.blob !== blob) {
+    const loaded = await manifests.load(options);
+    if (activePartition(loaded.manifest)?.blob !== blob) {
       this.forget(blob);
       return [];
     }
     const sealed = await this.seal(entry, options);
-    const { changed } = await manifests.update((manifest) => withSealed(manifest, blob, sealed), options);
+    const { changed } = await manifests.update((manifest) => withSealed(manifest, blob, sealed), options, loaded);
     this.forget(blob);
     if (!changed) return [];
     if (sealed !== undefined) return [infoOf({ ...entry, ...sealed })];

@@ -37,8 +37,9 @@ export function buildFilter(ids: ReadonlySet<string>): Buffer {
   bytes.writeUInt16LE(PROBES, 6);
   bytes.writeUInt32LE(ids.size, 8);
   bytes.writeUInt32LE(bits, 12);
+  const probed = new Uint32Array(PROBES);
   for (const id of ids) {
-    for (const bit of bitsOf(id, PROBES, bits)) {
+    for (const bit of bitsInto(probed, id, bits)) {
       const at = HEAD_BYTES + (bit >>> 3);
       bytes[at] = (bytes[at] ?? 0) | (1 << (bit & 7));
     }
@@ -63,20 +64,22 @@ export function parseFilter(bytes: Buffer): BloomFilter | undefined {
   const known = bytes.readUInt16LE(4) === FILTER_VERSION && probes > 0 && probes <= PROBES_MAX && bits > 0;
   if (!known || crcAt - HEAD_BYTES !== Math.ceil(bits / 8)) return undefined;
   const field = Buffer.from(bytes.subarray(HEAD_BYTES, crcAt));
+  const probed = new Uint32Array(probes);
   return {
-    mayContain(id) {
-      for (const bit of bitsOf(id, probes, bits)) {
-        if (((field[bit >>> 3] ?? 0) & (1 << (bit & 7))) === 0) return false;
-      }
-      return true;
-    },
+    mayContain: (id) => bitsInto(probed, id, bits).every((bit) => ((field[bit >>> 3] ?? 0) & (1 << (bit & 7))) !== 0),
   };
 }
 
-function* bitsOf(id: string, probes: number, bits: number): Generator<number> {
-  const start = wordOf(id, 0);
-  const step = wordOf(id, 4);
-  for (let i = 0; i < probes; i += 1) yield (start + i * step + (i ** 3 - i) / 6) % bits;
+/** As many bits as there is room for. A seal waits for tens of thousands of these: so nothing is allocated. */
+function bitsInto(probed: Uint32Array, id: string, bits: number): Uint32Array {
+  let bit = wordOf(id, 0) % bits;
+  let step = wordOf(id, 4) % bits;
+  for (let i = 0; i < probed.length; i += 1) {
+    probed[i] = bit;
+    bit = (bit + step) % bits;
+    step = (step + i + 1) % bits;
+  }
+  return probed;
 }
 
 function wordOf(id: string, at: number): number {

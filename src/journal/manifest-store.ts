@@ -100,14 +100,18 @@ export class ManifestStore {
    * Loads, changes and writes until the write is taken.
    * @param change gives undefined when there is nothing to do. What it asks the storage it asks after the manifest was read
    * and before it is written, and the write is refused when the manifest changed in between.
+   * @param from what was loaded already, to try that first.
    * @returns what is stored now, whether this call wrote it, and how long the write itself took.
    */
   async update(
     change: (manifest: Manifest) => Manifest | undefined | Promise<Manifest | undefined>,
     options?: CallOptions,
+    from?: LoadedManifest,
   ): Promise<{ manifest: Manifest; changed: boolean; writeMs: number }> {
+    let first = from;
     return await this.#repeat(options, async () => {
-      const loaded = await this.load(options);
+      const loaded = first ?? (await this.load(options));
+      first = undefined;
       const changed = await change(loaded.manifest);
       if (changed === undefined) return { manifest: loaded.manifest, changed: false, writeMs: 0 };
       const startedAt = performance.now();
