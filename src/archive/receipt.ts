@@ -13,10 +13,18 @@
 import { randomBytes } from 'node:crypto';
 import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
 import { FirnError, isFirnError } from '../errors.ts';
-import { type Change, compareChanges } from '../filetree/entry.ts';
-import { hasNumbers, parseJsonBlob } from '../sealing/json-blob.ts';
+import { type Change, compareChanges, type EntryAttributes, pathProblem } from '../filetree/entry.ts';
+import { attributesProblem, contentProblem } from '../filetree/node.ts';
+import { hasCounts, hasTexts, parseJsonBlob } from '../sealing/json-blob.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
-import { SKIPPED_NAMED_MAX, type SkippedPath, type SkippedPaths } from '../snapshots/snapshot.ts';
+import {
+  isParent,
+  isRun,
+  isSkipped,
+  SKIPPED_NAMED_MAX,
+  type SkippedPath,
+  type SkippedPaths,
+} from '../snapshots/snapshot.ts';
 import type { BlobStore, CallOptions } from '../storage/blob-store.ts';
 
 const RECEIPT_FORMAT = 1;
@@ -137,15 +145,14 @@ export class ReceiptWriter {
     options?: CallOptions,
   ): Promise<Receipt> {
     if (this.#lines.length > 0) await this.#writePart(options);
-    if (locations.length > 0) {
-      await this.#state.create('receipt-index', indexName(this.#at), LocationTable.of(locations).bytes, options);
-    }
+    const table = LocationTable.of(locations);
+    if (table.count > 0) await this.#state.create('receipt-index', indexName(this.#at), table.bytes, options);
     const whole: Receipt = {
       ...this.#at,
       ...receipt,
       changesParts: this.#parts,
       changes: this.#changes,
-      indexEntries: locations.length,
+      indexEntries: table.count,
       skipped: this.skipped,
     };
     const { source, batch } = this.#at;
@@ -200,24 +207,20 @@ export async function findUsableReceipt(
 
 function parseReceipt(name: string, body: Buffer): Receipt {
   const { format: _, ...value } = parseJsonBlob(name, body, RECEIPT_FORMAT);
-  const { source, batch, run, time, kind, base, totals, skipped } = value as Partial<Receipt> & {
-    base?: string | null;
-  };
+  const { kind, base, totals, skipped } = value;
   if (
-    typeof source !== 'string' ||
-    typeof batch !== 'string' ||
-    receiptName(source, batch) !== name ||
-    typeof run !== 'string' ||
-    typeof time !== 'string' ||
+    !hasTexts(value, 'source', 'batch', 'run', 'time') ||
+    receiptName(value.source, value.batch) !== name ||
+    !isRun(value.run) ||
     (kind !== 'inbox' && kind !== 'scan') ||
-    !hasNumbers(value, 'changesParts', 'changes', 'indexEntries') ||
-    !hasNumbers(totals, 'files', 'bytes', 'newChunks', 'newBytes', 'storedBytes', 'gone') ||
-    !hasNumbers(skipped, 'count') ||
-    !Array.isArray(skipped.paths)
+    !isParent(base) ||
+    !hasCounts(value, 'changesParts', 'changes', 'indexEntries') ||
+    !hasCounts(totals, 'files', 'bytes', 'newChunks', 'newBytes', 'storedBytes', 'gone') ||
+    !isSkipped(skipped)
   ) {
     throw new FirnError('FIRN_BLOB_DAMAGED', { blob: name, problem: 'it is not the receipt of this batch' });
   }
-  const { changesParts, changes, indexEntries } = value;
+  const { source, batch, run, time, changesParts, changes, indexEntries } = value;
   return {
     source,
     batch,
@@ -229,7 +232,7 @@ function parseReceipt(name: string, body: Buffer): Receipt {
     changes,
     indexEntries,
     // Receipts of earlier versions do not have it.
-    totals: { ...totals, knownChunks: hasNumbers(totals, 'knownChunks') ? totals.knownChunks : 0 },
+    totals: { ...totals, knownChunks: hasCounts(totals, 'knownChunks') ? totals.knownChunks : 0 },
     skipped,
   };
 }
@@ -241,23 +244,46 @@ export async function* readChanges(
   options?: CallOptions,
 ): AsyncGenerator<ArchivedChange> {
   let count = 0;
+  let last: ArchivedChange | undefined;
   for (let part = 0; part < receipt.changesParts; part += 1) {
     const name = changesName(receipt, part);
-    const lines = await orDamaged(name, async () => {
+    const changes = await orDamaged(name, async () => {
       const { body } = await state.get('receipt', name, options);
-      return body
-        .toString()
-        .split('\n')
-        .filter((line) => line !== '')
-        .map((line) => JSON.parse(line) as ArchivedChange);
+      const lines = body.toString().split('\n');
+      return lines.filter((line) => line !== '').map((line) => parseChange(name, line));
     });
-    count += lines.length;
-    yield* lines;
+    for (const change of changes) {
+      if (last !== undefined && compareChanges(last, change) >= 0) {
+        throw new FirnError('FIRN_RECEIPT_DAMAGED', { blob: name, problem: 'its changes are not in order' });
+      }
+      last = change;
+      count += 1;
+      yield change;
+    }
   }
   if (count !== receipt.changes) {
     const blob = receiptName(receipt.source, receipt.batch);
     throw new FirnError('FIRN_RECEIPT_DAMAGED', { blob, problem: 'it does not have all its changes' });
   }
+}
+
+/** @throws SyntaxError, FIRN_BLOB_DAMAGED. */
+function parseChange(blob: string, line: string): ArchivedChange {
+  const value: unknown = JSON.parse(line);
+  const problem = changeProblem(value);
+  if (problem !== undefined) throw new FirnError('FIRN_BLOB_DAMAGED', { blob, problem });
+  return value as ArchivedChange;
+}
+
+function changeProblem(value: unknown): string | undefined {
+  if (!hasTexts(value, 'path', 'op')) return 'it holds what is no change';
+  const { path, op } = value;
+  const { entry, etag } = value as { entry?: unknown; etag?: unknown };
+  if (pathProblem(path) !== undefined) return 'a path of it cannot be archived';
+  if (op === 'remove') return undefined;
+  if (op !== 'put' || !hasTexts(entry, 'type')) return 'it holds what is no change';
+  if (etag !== undefined && typeof etag !== 'string') return 'it names no version of an upload';
+  return attributesProblem(entry as EntryAttributes) ?? contentProblem(entry);
 }
 
 /** The chunk locations of a receipt; undefined when it needs none. @throws FIRN_RECEIPT_DAMAGED. */
@@ -268,9 +294,11 @@ export async function readLocations(
 ): Promise<LocationTable | undefined> {
   if (receipt.indexEntries === 0) return undefined;
   const name = indexName(receipt);
-  return await orDamaged(name, async () =>
-    LocationTable.from(name, (await state.get('receipt-index', name, options)).body),
-  );
+  return await orDamaged(name, async () => {
+    const table = LocationTable.from(name, (await state.get('receipt-index', name, options)).body);
+    if (table.count === receipt.indexEntries) return table;
+    throw new FirnError('FIRN_BLOB_DAMAGED', { blob: name, problem: 'it does not have all its chunks' });
+  });
 }
 
 /** What lies under `receipts/` of one batch: its receipt, or what attempts left that have none (yet). */
