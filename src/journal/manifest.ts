@@ -26,6 +26,8 @@ import { FirnError } from '../errors.ts';
 
 const MANIFEST_FORMAT = 1;
 const PARTITION_DIGITS = 10;
+/** A greater number would make a name that no reader takes for a partition. */
+const PARTITION_MAX = 10 ** PARTITION_DIGITS - 1;
 const blobPattern = /^(\d{10})-[0-9a-f]{8}$/;
 
 export type PartitionState = 'active' | 'sealed' | 'retired';
@@ -73,8 +75,11 @@ export function manifestBlob(source: string): string {
   return `${journalPrefix(source)}manifest`;
 }
 
-/** The number as names begin with it: ten digits. */
+/** The number as names begin with it: ten digits. @throws FIRN_JOURNAL_DAMAGED: no journal comes so far by itself. */
 export function partitionDigits(partition: number): string {
+  if (partition > PARTITION_MAX) {
+    throw new FirnError('FIRN_JOURNAL_DAMAGED', { blob: String(partition), problem: 'no partition has such a number' });
+  }
   return String(partition).padStart(PARTITION_DIGITS, '0');
 }
 
@@ -128,6 +133,11 @@ function isCount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
 
+/** They are counted from 1. */
+function isPartition(value: unknown): value is number {
+  return isCount(value) && value >= 1;
+}
+
 function isTime(value: unknown): value is string {
   return typeof value === 'string' && !Number.isNaN(Date.parse(value));
 }
@@ -135,7 +145,7 @@ function isTime(value: unknown): value is string {
 function parseEntry(value: unknown): PartitionEntry | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   const { partition, blob, state, created } = value as Readonly<Record<string, unknown>>;
-  if (!isCount(partition) || typeof blob !== 'string' || partitionOfBlob(blob) === undefined || !isTime(created)) {
+  if (!isPartition(partition) || typeof blob !== 'string' || partitionOfBlob(blob) === undefined || !isTime(created)) {
     return undefined;
   }
   if (state === 'active') return { partition, blob, state, created };
@@ -189,6 +199,6 @@ export function parseManifest(body: Buffer, blob: string): { manifest: Manifest;
   const isUnique = numbers.size === current.length && blobs.size === entries.length;
   const active = entries.filter(({ state }) => state === 'active').length;
   const whole = entries.length === partitions.length && isUnique && active <= 1;
-  if (!whole || entries.some(({ partition }) => partition >= next)) return undefined;
+  if (!whole || next > PARTITION_MAX || entries.some(({ partition }) => partition >= next)) return undefined;
   return { manifest: { next, partitions: entries }, write };
 }

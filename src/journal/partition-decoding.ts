@@ -121,10 +121,12 @@ function parseHeader(held: Buffer, blob: string): { header: PartitionHeader; byt
     });
   }
   const kind = partitionKinds[held.readUInt8(24)];
-  if (kind === undefined) return undefined;
+  const created = new Date(Number(held.readBigUInt64LE(8)));
+  const partition = Number(held.readBigUInt64LE(16));
+  if (kind === undefined || Number.isNaN(created.getTime()) || !isCount(partition)) return undefined;
   const header = {
-    created: new Date(Number(held.readBigUInt64LE(8))),
-    partition: Number(held.readBigUInt64LE(16)),
+    created,
+    partition,
     kind,
     source: held.toString('latin1', HEADER_FIXED_BYTES, crcAt),
   };
