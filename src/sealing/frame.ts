@@ -192,6 +192,7 @@ function parseHeader(keys: Keys, blob: SealedName, bytes: Buffer): FrameHeader {
   if (!bytes.subarray(0, 4).equals(magic)) throw broken(blob, 'a frame does not begin with its magic bytes');
   const version = bytes.readUInt8(4);
   if (version > FORMAT_VERSION) {
+    if (isOfThisVersion(keys, blob, bytes)) throw broken(blob, 'its format version was changed');
     throw new FirnError('FIRN_REPOSITORY_NEWER', { what: `blob ${blob.name}`, version, supported: FORMAT_VERSION });
   }
   const seal = bytes.readUInt8(5);
@@ -217,37 +218,54 @@ function parseHeader(keys: Keys, blob: SealedName, bytes: Buffer): FrameHeader {
   };
 }
 
+/** What is authentic but for the version that it names is damaged, and no work of a newer Firn. */
+function isOfThisVersion(keys: Keys, blob: SealedName, bytes: Buffer): boolean {
+  const frame = Buffer.from(bytes);
+  frame.writeUInt8(FORMAT_VERSION, 4);
+  try {
+    authenticPayload(keys, blob, parseHeader(keys, blob, frame), frame);
+    return true;
+  } catch (error) {
+    if (error instanceof FirnError) return false;
+    throw error;
+  }
+}
+
 /**
  * Opens the frame that `bytes` begin with; what follows it is left alone.
  * @throws FIRN_SEAL_BROKEN for anything that was not sealed by these keys for this blob; FIRN_REPOSITORY_NEWER.
  */
 export async function openFrame(keys: Keys, blob: SealedName, bytes: Buffer): Promise<OpenedFrame> {
   const header = parseHeader(keys, blob, bytes);
+  const payload = authenticPayload(keys, blob, header, bytes);
+  const raw = header.encoding === 'zstd' ? await decompress(blob, payload, header.rawBytes) : payload;
+  if (raw.length !== header.rawBytes) throw broken(blob, 'a frame does not have the length that it promises');
+  const { number, final, frameBytes, salt } = header;
+  return { raw, number, final, frameBytes, salt };
+}
+
+/** The payload of the frame, decrypted; not decompressed. @throws FIRN_SEAL_BROKEN. */
+function authenticPayload(keys: Keys, blob: SealedName, header: FrameHeader, bytes: Buffer): Buffer {
   if (bytes.length < header.frameBytes) throw broken(blob, 'it ends inside a frame');
   const associated = associatedData(bytes.subarray(0, FRAME_HEADER_BYTES), blob);
   const tagAt = FRAME_HEADER_BYTES + header.payloadBytes;
   const sealed = bytes.subarray(FRAME_HEADER_BYTES, tagAt);
   const tag = bytes.subarray(tagAt, header.frameBytes);
-  let payload: Buffer;
   if (header.encrypted) {
     const decipher = createDecipheriv('aes-256-gcm', keys.blobKey(header.salt), nonceOf(header.number));
     decipher.setAAD(associated);
     decipher.setAuthTag(tag);
-    payload = decipher.update(sealed);
+    const payload = decipher.update(sealed);
     try {
       decipher.final();
     } catch (cause) {
       throw new FirnError('FIRN_SEAL_BROKEN', { blob: blob.name, problem: 'a frame is not authentic' }, { cause });
     }
-  } else {
-    payload = sealed;
-    const digest = createHash('sha256').update(associated).update(sealed).digest();
-    if (!digest.equals(tag)) throw broken(blob, 'the checksum of a frame does not match');
+    return payload;
   }
-  const raw = header.encoding === 'zstd' ? await decompress(blob, payload, header.rawBytes) : payload;
-  if (raw.length !== header.rawBytes) throw broken(blob, 'a frame does not have the length that it promises');
-  const { number, final, frameBytes, salt } = header;
-  return { raw, number, final, frameBytes, salt };
+  const digest = createHash('sha256').update(associated).update(sealed).digest();
+  if (!digest.equals(tag)) throw broken(blob, 'the checksum of a frame does not match');
+  return sealed;
 }
 
 async function decompress(blob: SealedName, payload: Buffer, rawBytes: number): Promise<Buffer> {
