@@ -58,7 +58,7 @@ async function* recordsOf(
   const name = partitionBlobName(source, entry.blob);
   const seen = new Set<string>();
   try {
-    for await (const event of readPartition(state, name, options)) {
+    for await (const event of readPartition(state, name, { ...options, blobBytes: entry.blobBytes })) {
       if (event.kind === 'header') {
         checkHeader(event.header, source, entry.blob, name);
       } else if (event.kind === 'corrupt') {

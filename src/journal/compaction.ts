@@ -96,8 +96,9 @@ async function readRun(
 ): Promise<string | undefined> {
   for (const entry of run) {
     const seen = new Set<string>();
+    const name = partitionBlobName(source, entry.blob);
     try {
-      for await (const event of readPartition(state, partitionBlobName(source, entry.blob), options)) {
+      for await (const event of readPartition(state, name, { ...options, blobBytes: entry.blobBytes })) {
         if (event.kind === 'unknown' || event.kind === 'corrupt') return batchName(entry);
         if (event.kind !== 'record' || seen.has(event.id)) continue;
         seen.add(event.id);

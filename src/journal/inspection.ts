@@ -96,7 +96,7 @@ export async function inspectJournal(parts: JournalParts, options?: CallOptions)
     const found = nothingFound();
     const properties = await propertiesIfThere(parts, name, options);
     const isLive = entry.mark === undefined && (stateNow === 'active' || stateNow === 'sealed');
-    if (properties !== undefined && isLive) await readInto(parts, name, found, options);
+    if (properties !== undefined && isLive) await readInto(parts, entry, found, options);
     uploads.count += found.uploads.count;
     uploads.bytes += found.uploads.bytes;
     sums.removals += found.removals;
@@ -172,13 +172,18 @@ async function propertiesIfThere(
   }
 }
 
-async function readInto({ state }: JournalParts, name: string, found: Found, options?: CallOptions): Promise<void> {
+async function readInto(
+  { state, source }: JournalParts,
+  { blob, blobBytes }: PartitionEntry,
+  found: Found,
+  options?: CallOptions,
+): Promise<void> {
   const uploads = new Map<string, { path: string; bytes: number; at: number }>();
   const removals = new Map<string, number>();
   const seen = new Set<string>();
   try {
     let at = 0;
-    for await (const event of readPartition(state, name, options)) {
+    for await (const event of readPartition(state, partitionBlobName(source, blob), { ...options, blobBytes })) {
       at += 1;
       if (event.kind === 'corrupt') {
         found.corruptCount += 1;

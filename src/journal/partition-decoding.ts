@@ -29,10 +29,12 @@ export type CorruptReason =
   | 'checksum'
   /** The partition ends inside a record. */
   | 'torn'
+  /** The partition ends between two records, before its known end. */
+  | 'cut'
   /** The checksum holds, but the payload is not what its type says. */
   | 'payload';
 
-/** Bytes that could not be understood, up to the next whole record. */
+/** Bytes that could not be understood, up to the next whole record; none where a whole header is gone. */
 export interface CorruptRange {
   readonly offset: number;
   readonly bytes: number;
@@ -176,6 +178,8 @@ export interface DecodeOptions {
   readonly blob: string;
   /** Where the pieces begin in the partition; only at 0 a header is expected. */
   readonly offset?: number;
+  /** Where the partition ends at least; when nothing comes up to there, that is corrupt too. */
+  readonly end?: number | undefined;
 }
 
 /**
@@ -185,12 +189,12 @@ export interface DecodeOptions {
  */
 export async function* decodePartition(
   pieces: AsyncIterable<Buffer> | Iterable<Buffer>,
-  { blob, offset = 0 }: DecodeOptions,
+  { blob, offset = 0, end = 0 }: DecodeOptions,
 ): AsyncGenerator<PartitionEvent> {
   const window = new Window(pieces, offset);
   let bad: { offset: number; reason: CorruptReason } | undefined;
-  function* endOfBad(): Generator<PartitionEvent> {
-    if (bad !== undefined) yield { kind: 'corrupt', range: { ...bad, bytes: window.offset - bad.offset } };
+  function* endOfBad(endOffset = window.offset): Generator<PartitionEvent> {
+    if (bad !== undefined) yield { kind: 'corrupt', range: { ...bad, bytes: endOffset - bad.offset } };
     bad = undefined;
   }
   try {
@@ -225,7 +229,8 @@ export async function* decodePartition(
       const keep = window.ended ? 0 : marker.length - 1;
       window.drop(next > 0 ? next : Math.max(1, window.held.length - keep));
     }
-    yield* endOfBad();
+    if (window.offset < end) bad ??= { offset: window.offset, reason: 'cut' };
+    yield* endOfBad(Math.max(window.offset, end));
   } finally {
     await window.close();
   }

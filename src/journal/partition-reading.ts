@@ -18,18 +18,24 @@ interface Range extends CallOptions {
 
 /**
  * What the bytes of a partition hold, as `decodePartition` tells it.
+ * @param range `blobBytes`: what the manifest says that a sealed partition has. One that is shorter is corrupt, one that is
+ * longer is read to its end.
  * @throws FIRN_REPOSITORY_NEWER; `missing`, also when the blob is deleted between two ranges; what the storage throws.
  */
 export async function* readPartition(
   state: BlobStore,
   name: string,
-  { from = 0, to, signal }: Range = {},
+  { from = 0, to, blobBytes, signal }: Range & { readonly blobBytes?: number | undefined } = {},
 ): AsyncGenerator<PartitionEvent> {
-  const decode = (range: Range) =>
-    decodePartition(readRanges(state, name, { ...range, signal }), { blob: name, offset: range.from ?? 0 });
-  for await (const event of decode(to === undefined ? { from } : { from, to })) {
-    if (event.kind !== 'corrupt') yield event;
-    else yield* decode({ from: event.range.offset, to: event.range.offset + event.range.bytes });
+  const decode = (range: Range & { readonly from: number }, end: number | undefined) =>
+    decodePartition(readRanges(state, name, { ...range, signal }), { blob: name, offset: range.from, end });
+  for await (const event of decode(to === undefined ? { from } : { from, to }, blobBytes)) {
+    if (event.kind !== 'corrupt' || event.range.bytes === 0) {
+      yield event;
+      continue;
+    }
+    const { offset, bytes } = event.range;
+    yield* decode({ from: offset, to: offset + bytes }, offset + bytes);
   }
 }
 

@@ -3,7 +3,7 @@
  * what they said. They lie under `journal-set-aside/<source>/`, where nothing looks for partitions or sources, and nothing
  * deletes them.
  *
- *     <batch>-<offset, ten digits>   the bytes of one range
+ *     <batch>-<offset, ten digits>   the bytes of one range; none where the storage lost them
  *     <batch>-whole                  the whole partition, where more than 64 ranges of it are damaged
  *     <batch>-forgotten              what the manifest said of a partition that was lost (JSON)
  */

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { parseFilter } from '../../src/journal/bloom-filter.ts';
 import { type Journal, openJournal } from '../../src/journal/journal.ts';
-import { encodeHeader, encodeRecord, recordId } from '../../src/journal/partition.ts';
+import { encodeHeader, encodeRecord, headerBytes, recordId } from '../../src/journal/partition.ts';
 import { decodePartition } from '../../src/journal/partition-decoding.ts';
 import type { JournalRecord } from '../../src/journal/record.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
@@ -161,6 +161,11 @@ describe('what is not compacted', () => {
         const { body } = await state.read(blob);
         await state.delete(blob);
         await state.createAppend(blob, Buffer.concat([body, Buffer.from('no record')]));
+      },
+      async (blob: string) => {
+        const { body } = await state.read(blob);
+        await state.delete(blob);
+        await state.createAppend(blob, body.subarray(0, headerBytes('photos')));
       },
       async (blob: string) => {
         const { body } = await state.read(blob);

@@ -1,19 +1,12 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type Journal, journalSources, openJournal } from '../../src/journal/journal.ts';
-import { encodeRecord } from '../../src/journal/partition.ts';
+import { encodeRecord, headerBytes } from '../../src/journal/partition.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
-import {
-  allPaths,
-  createClock,
-  createState,
-  intercepted,
-  partitionBlobs,
-  pathsOf,
-  settings,
-  upload,
-} from './journal-kit.ts';
+import { createMemoryAccount, type MemoryAccount } from '../kit/memory-blob-store.ts';
+import { allPaths, intercepted, partitionBlobs, pathsOf, settings, upload } from './journal-kit.ts';
 
 const PREFIX = 'journal-set-aside/photos/';
+let account: MemoryAccount;
 let state: BlobStore;
 let journal: Journal;
 const open = (store = state) => openJournal(store, 'photos', settings);
@@ -36,7 +29,8 @@ async function append(bytes: Buffer): Promise<number> {
 const at = (offset: number) => String(offset).padStart(10, '0');
 
 beforeEach(() => {
-  state = createState(createClock());
+  account = createMemoryAccount();
+  state = account.container('state');
   journal = open();
 });
 
@@ -116,6 +110,48 @@ describe('bytes that cannot be understood', () => {
       expect(reading.report()).toMatchObject({ corrupt: [], complete: true });
     }
     expect(await setAside()).toEqual({});
+  });
+});
+
+describe('a batch whose partition was cut by the storage', () => {
+  const paths = ['a', 'b', 'c'];
+  let batch: string;
+  let blob: string;
+  let whole: Buffer;
+
+  beforeEach(async () => {
+    await journal.append(paths.map((path) => upload(path)));
+    const [info] = await journal.sealDue({ force: true });
+    const [only] = await partitionBlobs(state, 'photos');
+    batch = info!.batch;
+    blob = only!;
+    whole = (await state.read(blob)).body;
+  });
+
+  it('anywhere, also between two records, has what is whole, and tells what is missing', async () => {
+    const ends = [headerBytes('photos')];
+    for (const path of paths) ends.push((ends.at(-1) ?? 0) + encodeRecord(upload(path)).length);
+    expect(ends.at(-1)).toBe(whole.length);
+    for (let end = 0; end < whole.length; end += 1) {
+      account.overwrite('state', blob, whole.subarray(0, end));
+      const reading = open().read(batch);
+      expect(await Array.fromAsync(reading, ({ path }) => path)).toEqual(paths.filter((_, at) => ends[at + 1]! <= end));
+      const offset = ends.findLast((each) => each <= end) ?? 0;
+      const reason = offset === end || end === 0 ? 'cut' : end < ends[0]! ? 'header' : 'torn';
+      const range = { offset, bytes: whole.length - offset, reason };
+      expect(reading.report().corrupt).toEqual([range]);
+      expect((await open().inspect()).corrupt).toMatchObject([range]);
+      const kept = `journal-set-aside/photos/${batch}-${at(offset)}`;
+      expect((await state.read(kept)).body).toEqual(whole.subarray(offset, end));
+      await state.delete(kept);
+    }
+  });
+
+  it('at its beginning has all records, and tells that its header is missing', async () => {
+    account.overwrite('state', blob, whole.subarray(headerBytes('photos')));
+    const reading = open().read(batch);
+    expect(await Array.fromAsync(reading, ({ path }) => path)).toEqual(paths);
+    expect(reading.report().corrupt).toContainEqual({ offset: 0, bytes: 0, reason: 'header' });
   });
 });
 
