@@ -28,7 +28,7 @@ export interface BuiltTree {
 
 export type PublishOutcome =
   | { readonly outcome: 'published'; readonly snapshot: Snapshot }
-  /** The tree is the one of the parent (or still nothing): no new snapshot. */
+  /** The tree is the one of the parent (or still nothing), and no upload was passed over: no new snapshot. */
   | { readonly outcome: 'unchanged'; readonly snapshot: Snapshot | undefined };
 
 /** So many locations are merged at a time; 96 bytes each in a receipt, some 500 in memory. */
@@ -125,8 +125,10 @@ export async function commitSnapshot(
       if (head?.snapshot.id === plan.snapshot.id) return await finish(parts, head.snapshot, removePlan, options);
       refuseOvertaken(plan, head);
       const scanned = receipts.some(({ kind }) => kind === 'scan');
+      // Whoever scans is told at once; of an upload that was passed over nothing else tells.
+      const passedOver = receipts.some(({ kind, skipped }) => kind === 'inbox' && skipped.count > 0);
       const empty = tree.totals.files === 0 && tree.totals.folders === 0;
-      if (head ? head.snapshot.root === tree.root : empty && !scanned) {
+      if (!passedOver && (head ? head.snapshot.root === tree.root : empty && !scanned)) {
         // The plan goes first: should this die here, the receipts are planned again and come to the same. Who does not
         // remove it retires nothing: another plan may hold these batches by now.
         if (!(await removePlan())) throw publishConflict(source);

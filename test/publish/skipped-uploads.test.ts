@@ -51,3 +51,18 @@ test('a version that only a batch knows which passed over it is recorded again b
   const published = await publishSource(repository, 'src');
   expect(await contentOf(repository, published!.snapshot!)).toEqual({ a: 'two' });
 });
+
+test('a batch that had to pass over all its uploads makes a snapshot that names them, though the tree stays as it was', async () => {
+  const { repository } = await createTestRepository();
+  const publishPassedOver = async () => {
+    await recordUpload(repository, 'src/a');
+    await archiveAll(withOffline(repository, 'src/a'), 'src');
+    return await publishSource(repository, 'src');
+  };
+  const named = { count: 1, paths: [{ path: 'a', code: 'FIRN_FILE_UNREADABLE' }] };
+  await repository.inbox.create('src/a', Buffer.from('one'));
+  const first = await publishPassedOver();
+  expect(first).toMatchObject({ outcome: 'published', snapshot: { totals: { files: 0 }, skipped: named } });
+  const second = await publishPassedOver();
+  expect(second).toMatchObject({ outcome: 'published', snapshot: { root: first?.snapshot?.root, skipped: named } });
+});
