@@ -1,10 +1,12 @@
 /**
  * The inbox as a source: the records of one batch, turned into items in order of path.
  *
- * An upload is read with `If-Match` of the version that was announced. One that was deleted since is gone; one that is
- * there in another version is recorded again, for a later batch, and passed over here. Attributes travel in the metadata of the upload:
- * `mtime` in RFC 3339 (as rclone writes it; else the blob's last modification), `mode` in octal, `hdi_isfolder=true` for
- * a folder, `is_symlink=true` for a symbolic link whose target is the content (as AzCopy writes it).
+ * An upload is read with `If-Match` of the version that was announced. One that was deleted since is gone. One that is
+ * there in another version is read as it is, since an upload that is replaced again and again would never be archived
+ * otherwise, and is recorded again for the batch that this version belongs to: a removal may lie in between, and only that
+ * batch may consume it. Attributes travel in the metadata of the upload: `mtime` in RFC 3339 (as rclone writes it; else
+ * the blob's last modification), `mode` in octal, `hdi_isfolder=true` for a folder, `is_symlink=true` for a symbolic link
+ * whose target is the content (as AzCopy writes it).
  */
 import { FirnError } from '../errors.ts';
 import { comparePaths, type EntryAttributes } from '../filetree/entry.ts';
@@ -76,17 +78,20 @@ export function* inboxItems(
             if (upload !== 'changed') return await openedUpload(path, upload);
           }
           onReplaced(path);
-          return { type: 'gone' };
+          const current = await openVersion(inbox, `${source}/${path}`, undefined, options?.signal);
+          if (typeof current === 'string') return { type: 'gone' };
+          return { ...(await openedUpload(path, current)), etag: undefined };
         },
       };
     }
   }
 }
 
+/** @param etag undefined for the version that is there; the reading keeps to the one that it began with. */
 async function openVersion(
   inbox: BlobStore,
   name: string,
-  etag: string,
+  etag: string | undefined,
   signal: AbortSignal | undefined,
 ): Promise<BlobStream | 'missing' | 'changed'> {
   try {

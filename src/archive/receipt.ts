@@ -32,7 +32,7 @@ export const RECEIPT_PREFIX = 'receipts/';
 /** Raw bytes of a part of changes; readers of many receipts hold one part of each. */
 const CHANGES_PART_BYTES_TARGET = 256 * 1024;
 
-/** A change, with the version of the upload that it came from. */
+/** A change, with the version of the upload that it came from; without one where that is another batch's to consume. */
 export type ArchivedChange = Change & { readonly etag?: string | undefined };
 
 export interface ArchiveTotals {
@@ -46,7 +46,7 @@ export interface ArchiveTotals {
   readonly newBytes: number;
   /** Bytes that they take on storage. */
   readonly storedBytes: number;
-  /** Uploads that were replaced or deleted before they could be read. */
+  /** Uploads that were deleted before they could be read. */
   readonly gone: number;
 }
 

@@ -1,7 +1,7 @@
 /** An upload that a batch had to pass over, and the events of it that come later. */
 import { expect, test } from 'vitest';
 import { archiveBatch } from '../../src/archive/archive-batch.ts';
-import { recordUpload, sealDueBatches } from '../../src/archive/batches.ts';
+import { recordInJournal, recordUpload, sealDueBatches } from '../../src/archive/batches.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import type { Repository } from '../../src/repository.ts';
 import { BlobStoreError } from '../../src/storage/blob-store.ts';
@@ -46,7 +46,7 @@ test('a version that only a batch knows which passed over it is recorded again b
   await archiveBatch(withOffline(repository, 'src/a'), second!);
   // Readable by now: the first batch finds another version than its own, which nobody is going to announce any more.
   const archived = await archiveBatch(repository, first!);
-  expect(archived).toMatchObject({ outcome: 'archived', receipt: { changes: 0 } });
+  expect(archived).toMatchObject({ outcome: 'archived', receipt: { changes: 1 } });
   await archiveAll(repository, 'src');
   const published = await publishSource(repository, 'src');
   expect(await contentOf(repository, published!.snapshot!)).toEqual({ a: 'two' });
@@ -65,4 +65,44 @@ test('a batch that had to pass over all its uploads makes a snapshot that names 
   expect(first).toMatchObject({ outcome: 'published', snapshot: { totals: { files: 0 }, skipped: named } });
   const second = await publishPassedOver();
   expect(second).toMatchObject({ outcome: 'published', snapshot: { root: first?.snapshot?.root, skipped: named } });
+});
+
+/** Replaces an upload, with its event, as by somebody who appends to a log. */
+async function replaceUpload({ inbox }: Repository, name: string, content: string): Promise<void> {
+  const { etag } = await inbox.properties(name);
+  await inbox.replace(name, Buffer.from(content), { ifMatch: etag });
+}
+
+test('an upload that is replaced before each batch is read is in each snapshot all the same, as it is then', async () => {
+  const { repository } = await createTestRepository();
+  await upload(repository, 'src/log', 'line 0');
+  for (let round = 1; round <= 3; round += 1) {
+    const [due] = await sealDueBatches(repository, { source: 'src', force: true });
+    await replaceUpload(repository, 'src/log', `line ${round}`);
+    await recordUpload(repository, 'src/log');
+    await archiveBatch(repository, due!);
+    const published = await publishSource(repository, 'src');
+    expect(await contentOf(repository, published!.snapshot!)).toEqual({ log: `line ${round}` });
+  }
+});
+
+test('a version that was archived before its own batch is consumed by that batch only, and a removal in between counts', async () => {
+  const { repository } = await createTestRepository({ environment: { FIRN_INBOX: 'consume' } });
+  await upload(repository, 'src/a', 'one');
+  await upload(repository, 'src/b', 'one');
+  const [due] = await sealDueBatches(repository, { source: 'src', force: true });
+  for (const path of ['a', 'b']) await replaceUpload(repository, `src/${path}`, 'two');
+  await recordUpload(repository, 'src/a');
+  await recordUpload(repository, 'src/b');
+  await recordInJournal(repository, 'src', { kind: 'removal', path: 'b', nonce: 'n' });
+  const own = await sealDueBatches(repository, { source: 'src', force: true });
+  await archiveBatch(repository, due!);
+  const early = await publishSource(repository, 'src');
+  expect(await contentOf(repository, early!.snapshot!)).toEqual({ a: 'two', b: 'two' });
+  const left = async () => (await Array.fromAsync(repository.inbox.list())).map(({ name }) => name);
+  expect(await left()).toEqual(['src/a', 'src/b']);
+  for (const batch of own) await archiveBatch(repository, batch);
+  const late = await publishSource(repository, 'src');
+  expect(await contentOf(repository, late!.snapshot!)).toEqual({ a: 'two' });
+  expect(await left()).toEqual(['src/b']);
 });
