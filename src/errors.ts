@@ -247,6 +247,10 @@ const table = {
     advice: 'Nothing is lost: the receipts stay and the next publish picks them up.',
     retryable: true,
   },
+  FIRN_UPLOAD_KEPT: {
+    message: '{uploads} archived uploads of {source} stay in the inbox, {path} the first: {problem}.',
+    advice: 'Run `firn repair-index`, then upload them again: what is in the inbox may be the only whole copy.',
+  },
   FIRN_BATCH_FAILED: {
     message: 'The batch {batch} of the source {source} could not be archived: {problem}.',
     advice: 'Its uploads stay in the inbox and the journal; it is tried again later.',

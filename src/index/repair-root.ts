@@ -13,7 +13,7 @@ import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
 import { FirnError, isFirnError } from '../errors.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
-import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import type { KnownTar, KnownTars } from './known-tars.ts';
 import { pointerProblem, unprovedEntries } from './repair-plan.ts';
 import { isShardPrefix } from './root-view.ts';
@@ -169,7 +169,7 @@ export async function removeShard(
 
 /** Those of the entries whose chunk blob is there and does not say otherwise. */
 export async function stillTrue(
-  { data }: Pick<RepairParts, 'data'>,
+  { data }: { readonly data: { readonly store: Pick<BlobStore, 'properties'> } },
   entries: readonly ChunkLocation[],
   tars: KnownTars | undefined,
   options?: CallOptions,

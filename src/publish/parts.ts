@@ -11,6 +11,7 @@ import type { Locks } from '../storage/locks.ts';
 
 export interface PublishParts {
   readonly inbox: BlobStore;
+  readonly data: SealedBlobs;
   readonly state: SealedBlobs;
   readonly snapshots: SnapshotStore;
   readonly filetrees: FiletreeStore;

@@ -3,24 +3,20 @@
  * themselves. Doing it again changes nothing.
  *
  * The order makes dying half-way safe. Uploads go first, because the receipt names them: each only in the version that
- * was archived, and only when the snapshot holds just that at its path (a later removal or upload may have come between).
+ * was archived, only when the snapshot holds just that at its path (a later removal or upload may have come between), and
+ * only when its content is really on storage (`content-check.ts`).
  * The journal partition goes before the receipt: a batch without a partition is never archived again, while a batch
  * without a receipt would be. What is left is found by the next plan, before it looks at anything else.
  */
 import pMap from 'p-map';
-import {
-  type ArchivedChange,
-  deleteReceipt,
-  findReceipt,
-  listReceipts,
-  type Receipt,
-  readChanges,
-} from '../archive/receipt.ts';
+import { type ArchivedChange, deleteReceipt, findReceipt, listReceipts, readChanges } from '../archive/receipt.ts';
 import { FirnError, isFirnError } from '../errors.ts';
+import type { TreeEntry } from '../filetree/entry.ts';
 import { findEntry } from '../filetree/walk.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { PublishedBatch, Snapshot } from '../snapshots/snapshot.ts';
 import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { type ContentCheck, createContentCheck } from './content-check.ts';
 import type { PublishParts } from './parts.ts';
 
 const DELETES_IN_FLIGHT = 16;
@@ -43,7 +39,8 @@ export async function retireBatches(
   for await (const { batch } of listReceipts(parts.state.store, source, options)) withReceipt.add(batch);
   const left = batches.filter(({ batch }) => withReceipt.has(batch));
   if (parts.settings.inbox === 'consume') {
-    for (const batch of left) await consumeUploads(parts, source, batch, root, options);
+    const problemOf = createContentCheck(parts);
+    for (const batch of left) await consumeUploads({ ...parts, problemOf }, source, batch, root, options);
   }
   await parts.journalOf(source).retire(
     batches.map(({ batch }) => batch),
@@ -53,24 +50,30 @@ export async function retireBatches(
 }
 
 async function consumeUploads(
-  parts: PublishParts,
+  parts: PublishParts & { readonly problemOf: ContentCheck },
   source: string,
   { batch, run }: PublishedBatch,
   root: Hash,
   options?: CallOptions,
 ): Promise<void> {
-  let receipt: Receipt | undefined;
+  const kept: { path: string; problem: string }[] = [];
   try {
-    receipt = await findReceipt(parts.state, source, batch, options);
+    const receipt = await findReceipt(parts.state, source, batch, options);
     // Another run's receipt came too late, and may name what was not published.
     if (receipt?.kind !== 'inbox' || receipt.run !== run) return;
     await pMap(
       readChanges(parts.state, receipt, options),
       async (change) => {
-        if (await isHeld(parts, root, change, options)) await consumeUpload(parts, source, change, options);
+        const held = await heldEntry(parts, root, change, options);
+        if (held === undefined) return;
+        const problem = held.type === 'file' ? await parts.problemOf(held, options) : undefined;
+        if (problem === undefined) await consumeUpload(parts, source, change, options);
+        else kept.push({ path: change.path, problem });
       },
       { concurrency: DELETES_IN_FLIGHT },
     );
+    const [first] = kept;
+    if (first) parts.onWarning(new FirnError('FIRN_UPLOAD_KEPT', { source, uploads: kept.length, ...first }));
   } catch (error) {
     // Without its receipt nothing says which uploads were archived: they stay in the inbox.
     if (!isFirnError(error, 'FIRN_RECEIPT_DAMAGED')) throw error;
@@ -78,19 +81,19 @@ async function consumeUploads(
   }
 }
 
-/** The tree has at the path just what the change put there. */
-async function isHeld(
+/** What the tree has at the path, where that is just what the change put there. */
+async function heldEntry(
   { filetrees }: PublishParts,
   root: Hash,
   change: ArchivedChange,
   options?: CallOptions,
-): Promise<boolean> {
-  if (change.op !== 'put' || change.etag === undefined) return false;
+): Promise<TreeEntry | undefined> {
+  if (change.op !== 'put' || change.etag === undefined) return undefined;
   const { folder, file } = await findEntry(filetrees, root, change.path, options);
   const { entry } = change;
-  if (entry.type === 'folder') return folder !== undefined;
-  if (entry.type === 'link') return file?.type === 'link' && file.target === entry.target;
-  return file?.type === 'file' && file.content === entry.content;
+  if (entry.type === 'folder') return folder;
+  if (entry.type === 'link') return file?.type === 'link' && file.target === entry.target ? file : undefined;
+  return file?.type === 'file' && file.content === entry.content ? file : undefined;
 }
 
 /** One upload that cannot be deleted (it is leased, or held by a policy) stays, and does not hold up its source. */

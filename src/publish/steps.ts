@@ -4,6 +4,7 @@
  * orchestration and `publishSource` run them; the order is in both: commit only after every flush and the build.
  */
 import { type Receipt, readChanges, readLocations } from '../archive/receipt.ts';
+import { isFirnError } from '../errors.ts';
 import { applyChanges } from '../filetree/apply-changes.ts';
 import type { Change, FolderTotals } from '../filetree/entry.ts';
 import type { FlushReport } from '../index/chunk-index.ts';
@@ -155,7 +156,12 @@ async function finish(
   options?: CallOptions,
 ): Promise<PublishOutcome> {
   await removePlan();
-  await retirePublished(parts, snapshot, options);
+  try {
+    await retirePublished(parts, snapshot, options);
+  } catch (error) {
+    // Uploads are not deleted while the index is under repair; the next plan begins with what is left to retire.
+    if (!isFirnError(error, 'FIRN_REPAIR_UNFINISHED')) throw error;
+  }
   return { outcome: 'published', snapshot };
 }
 

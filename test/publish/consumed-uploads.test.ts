@@ -1,0 +1,92 @@
+/** An upload is deleted only when its content is really on storage, whatever the index says. */
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { takeRepairMarker } from '../../src/index/marker.ts';
+import { publishSource } from '../../src/publish/publish-source.ts';
+import { type OpenOptions, openRepository, type Repository } from '../../src/repository.ts';
+import { intercepted } from '../journal/journal-kit.ts';
+import { createMemoryAccount } from '../kit/memory-blob-store.ts';
+import { archiveAll, createTestRepository, upload } from '../kit/repository.ts';
+
+const LARGE = Buffer.alloc(5 * 1024 * 1024, 7);
+
+async function consuming() {
+  const account = createMemoryAccount();
+  const { repository } = await createTestRepository({ containers: account, environment: { FIRN_INBOX: 'consume' } });
+  const open = async (options: OpenOptions = {}) => await openRepository(account, repository.settings, options);
+  return { account, repository, open };
+}
+
+async function publish(repository: Repository) {
+  await archiveAll(repository, 'src');
+  return await publishSource(repository, 'src');
+}
+
+async function namesIn({ list }: Repository['inbox'], prefix = ''): Promise<string[]> {
+  return (await Array.fromAsync(list({ prefix }))).map(({ name }) => name);
+}
+
+test.each(['lost', 'cut short'])(
+  'an upload whose chunks the index takes for stored stays in the inbox where their blob is %s',
+  async (fault) => {
+    const { account, repository, open } = await consuming();
+    await upload(repository, 'src/large', LARGE);
+    await upload(repository, 'src/small', 'one');
+    await publish(repository);
+    const { store } = repository.data;
+    for (const name of await namesIn(store, 'chunks/')) {
+      if (fault === 'lost') await store.delete(name);
+      else account.overwrite('firn-data', name, (await store.read(name)).body.subarray(0, 40));
+    }
+    const told: unknown[] = [];
+    const fresh = await open({ onWarning: ({ code, details }) => told.push({ code, details }) });
+    await upload(fresh, 'src/again/large', LARGE);
+    await upload(fresh, 'src/again/small', 'one');
+    await upload(fresh, 'src/empty', '');
+    expect(await publish(fresh)).toMatchObject({ outcome: 'published', snapshot: { stored: { newChunks: 0 } } });
+    expect(await namesIn(fresh.inbox)).toEqual(['src/again/large', 'src/again/small']);
+    const details = expect.objectContaining({ source: 'src', uploads: 2 });
+    expect(told).toEqual([{ code: 'FIRN_UPLOAD_KEPT', details }]);
+  },
+);
+
+test('where uploads are deleted, each chunk blob is asked for once', async () => {
+  const { account, repository } = await consuming();
+  for (let i = 0; i < 20; i += 1) await upload(repository, `src/${i}`, `content ${i}`);
+  const asked: string[] = [];
+  const before = (call: string, name: string) => {
+    if (call === 'properties' && name.startsWith('chunks/')) asked.push(name);
+  };
+  const containers = {
+    container: (name: string) => intercepted(account.container(name), { before }),
+  };
+  const counted = await openRepository(containers, repository.settings);
+  await archiveAll(counted, 'src');
+  asked.length = 0;
+  await publishSource(counted, 'src');
+  expect(await namesIn(repository.inbox)).toEqual([]);
+  expect(asked).toHaveLength(1);
+});
+
+test('nothing is deleted while the index is under repair, and the next publish makes up for it', async () => {
+  const { account, repository, open } = await consuming();
+  await upload(repository, 'src/a', 'one');
+  await archiveAll(repository, 'src');
+  const repairBegins = async (call: string, name: string) => {
+    if (call !== 'create' || name !== 'heads/src') return;
+    await takeRepairMarker(repository.state.store, { started: 'now', owner: 'ann', roots: undefined });
+    // What was found of a repair is good for a second.
+    const later = performance.now() + 2_000;
+    vi.spyOn(performance, 'now').mockReturnValue(later);
+  };
+  onTestFinished(() => void vi.restoreAllMocks());
+  const containers = {
+    container: (name: string) => intercepted(account.container(name), { instead: repairBegins }),
+  };
+  const meetingRepair = await openRepository(containers, repository.settings);
+  expect(await publishSource(meetingRepair, 'src')).toMatchObject({ outcome: 'published' });
+  expect(await namesIn(repository.inbox)).toEqual(['src/a']);
+  await repository.state.store.delete('repair');
+  expect(await publishSource(await open(), 'src')).toBeUndefined();
+  expect(await namesIn(repository.inbox)).toEqual([]);
+  expect(await namesIn(repository.state.store, 'receipts/')).toEqual([]);
+});
