@@ -1,0 +1,190 @@
+/**
+ * Firn beside restic, borg and a plain upload, on the same data: `npm run bench`.
+ *
+ *     --sets <a,b>     of noise, logs, small files (all)
+ *     --peers <a,b>    of the programs by name (all that are installed)
+ *     --rounds <n>     (3)
+ *     --scale <x>      of the sizes: 384 MiB of noise, 336 MiB of logs, 32,600 small files (1)
+ *     --folder <path>  for data sets, which are kept, and for everything else, which is not (the system's temporary folder)
+ *     --json <file>    writes all figures
+ *
+ * Each run of a program has a new Azurite on disk and a new repository. Programs take turns within a round, and a
+ * figure is the median of the rounds. Everything that is restored is compared with the folder, byte for byte.
+ */
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { formatBytes, formatCount, machine, markdownTable } from '../report.ts';
+import { type DataSet, fullSizes, makeDataSet, type SetName, setNames, withByteInserted } from './data-sets.ts';
+import { type Measured, measure } from './measured-process.ts';
+import { type Peer, peers } from './programs.ts';
+import { startStorage } from './storage.ts';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+
+/** What one program needed for one set in one round. */
+interface Run {
+  readonly firstSeconds: number;
+  readonly unchangedSeconds: number;
+  readonly restoreSeconds: number;
+  readonly storedBytes: number | undefined;
+  readonly insertedBytes: number | undefined;
+  readonly requests: number | undefined;
+  readonly peakBytes: number;
+}
+
+async function runOnce(peer: Peer, set: DataSet, folder: string): Promise<Run> {
+  const scratch = path.join(folder, 'scratch');
+  await rm(scratch, { recursive: true, force: true });
+  await mkdir(scratch, { recursive: true });
+  const storage = peer.inAzurite ? await startStorage(path.join(folder, 'azurite')) : undefined;
+  const at = { scratch };
+  try {
+    const init = await peer.init(at);
+    if (init) await measure(init);
+    await storage?.requests();
+    const first = await measure(peer.archive(at, set.folder));
+    const requests = await storage?.requests();
+    const storedBytes = await storage?.storedBytes();
+    const unchanged = await measure(peer.archive(at, set.folder));
+    const to = path.join(scratch, 'restored');
+    await mkdir(to);
+    const restore = await measure(peer.restore(at, set.folder, to));
+    await checkSame(set.folder, peer.restored(set.folder, to));
+    await rm(to, { recursive: true });
+    const all: Measured[] = [first, unchanged, restore];
+    let insertedBytes: number | undefined;
+    if (set.name === 'noise' && storage) {
+      const before = await storage.storedBytes();
+      all.push(await withByteInserted(set, () => measure(peer.archive(at, set.folder))));
+      insertedBytes = (await storage.storedBytes()) - before;
+    }
+    return {
+      firstSeconds: first.seconds,
+      unchangedSeconds: unchanged.seconds,
+      restoreSeconds: restore.seconds,
+      storedBytes,
+      insertedBytes,
+      requests,
+      peakBytes: Math.max(...all.map(({ peakBytes }) => peakBytes)),
+    };
+  } finally {
+    await storage?.stop();
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+/** @throws when a file, a link or a folder differs or is missing on one side. */
+async function checkSame(left: string, right: string): Promise<void> {
+  const [there, here] = await Promise.all([left, right].map((at) => readdir(at, { withFileTypes: true })));
+  const names = (entries: typeof there) => entries?.map(({ name }) => name).toSorted() ?? [];
+  if (names(there).join('/') !== names(here).join('/')) throw new Error(`${right} has other names than ${left}`);
+  for (const entry of there ?? []) {
+    const [one, other] = [path.join(left, entry.name), path.join(right, entry.name)];
+    if (entry.isDirectory()) await checkSame(one, other);
+    else if (entry.isSymbolicLink()) {
+      if ((await readlink(one)) !== (await readlink(other))) throw new Error(`${other} differs`);
+    } else if (!(await readFile(one)).equals(await readFile(other))) throw new Error(`${other} differs`);
+  }
+}
+
+function median(numbers: readonly (number | undefined)[]): number | undefined {
+  const sorted = numbers.filter((each) => each !== undefined).toSorted((a, b) => a - b);
+  return sorted[sorted.length >> 1];
+}
+
+function medianOf(runs: readonly Run[]): { [key in keyof Run]: number | undefined } {
+  const of = (key: keyof Run) => median(runs.map((run) => run[key]));
+  return {
+    firstSeconds: of('firstSeconds'),
+    unchangedSeconds: of('unchangedSeconds'),
+    restoreSeconds: of('restoreSeconds'),
+    storedBytes: of('storedBytes'),
+    insertedBytes: of('insertedBytes'),
+    requests: of('requests'),
+    peakBytes: of('peakBytes'),
+  };
+}
+
+async function installed(all: readonly Peer[]): Promise<{ there: Peer[]; versions: Record<string, string> }> {
+  const there: Peer[] = [];
+  const versions: Record<string, string> = {};
+  for (const peer of all) {
+    try {
+      const { stdout } = await measure(peer.version);
+      versions[peer.name] = stdout.split('\n')[0] ?? '';
+      there.push(peer);
+    } catch {
+      process.stderr.write(
+        `${peer.name} is not installed; left out (Debian: apt-get install restic borgbackup rclone)\n`,
+      );
+    }
+  }
+  return { there, versions };
+}
+
+function tableOf(set: DataSet, results: Map<string, Run[]>): string {
+  const seconds = (value: number | undefined) => (value === undefined ? '' : `${value.toFixed(2)} s`);
+  const bytes = (value: number | undefined) => (value === undefined ? '' : formatBytes(value));
+  const rows = [...results].map(([name, runs]) => {
+    const it = medianOf(runs);
+    return [
+      name,
+      seconds(it.firstSeconds),
+      seconds(it.unchangedSeconds),
+      seconds(it.restoreSeconds),
+      bytes(it.storedBytes),
+      bytes(it.insertedBytes),
+      it.requests === undefined ? '' : formatCount(it.requests),
+      bytes(it.peakBytes),
+    ];
+  });
+  const head = ['', 'first', 'unchanged', 'restore', 'stored', 'one byte more adds', 'requests', 'peak memory'];
+  return `### ${set.name}: ${formatCount(set.files)} files, ${formatBytes(set.bytes)}\n\n${markdownTable(head, rows)}\n`;
+}
+
+const { values } = parseArgs({
+  options: {
+    sets: { type: 'string', default: setNames.join(',') },
+    peers: { type: 'string', default: peers.map(({ name }) => name).join(';') },
+    rounds: { type: 'string', default: '3' },
+    scale: { type: 'string', default: '1' },
+    folder: { type: 'string', default: path.join(tmpdir(), 'firn-bench') },
+    json: { type: 'string' },
+  },
+});
+if (!existsSync('/proc/self/status')) throw new Error('This reads peak memory from /proc, which is on Linux only.');
+const scale = Number(values.scale);
+const sizes = {
+  noiseBytes: Math.round(fullSizes.noiseBytes * scale),
+  logBytes: Math.round(fullSizes.logBytes * scale),
+  smallFiles: Math.round(fullSizes.smallFiles * scale),
+};
+const wantedSets = setNames.filter((name: SetName) => values.sets.split(',').includes(name));
+const wantedPeers = peers.filter(({ name }) => values.peers.split(';').includes(name));
+const { there, versions } = await installed(wantedPeers);
+const { node, cores, memoryGiB } = machine();
+process.stdout.write(`${cores} cores, ${memoryGiB} GiB, Node.js ${node}; ${Object.values(versions).join('; ')}\n\n`);
+await mkdir(values.folder, { recursive: true });
+const report: unknown[] = [];
+for (const name of wantedSets) {
+  const set = await makeDataSet(name, sizes, path.join(values.folder, 'data'), path.join(root, 'node_modules'));
+  const results = new Map<string, Run[]>(there.map((peer) => [peer.name, []]));
+  for (let round = 0; round < Number(values.rounds); round += 1) {
+    const turns = [...there.slice(round % there.length), ...there.slice(0, round % there.length)];
+    for (const peer of turns) {
+      const run = await runOnce(peer, set, values.folder);
+      results.get(peer.name)?.push(run);
+      process.stderr.write(`${set.name}, round ${round + 1}, ${peer.name}: ${JSON.stringify(run)}\n`);
+    }
+  }
+  process.stdout.write(`${tableOf(set, results)}\n`);
+  report.push({ set, runs: Object.fromEntries(results) });
+}
+if (values.json) {
+  const all = { machine: machine(), versions, rounds: Number(values.rounds), sizes, sets: report };
+  await writeFile(values.json, `${JSON.stringify(all, null, 2)}\n`);
+}

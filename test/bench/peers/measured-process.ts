@@ -1,0 +1,62 @@
+/** Runs a program and tells its time and the most memory that it held. Linux only: it reads `/proc`. */
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+
+const KIBIBYTE = 1024;
+const LOOK_MS = 10;
+
+export interface Measured {
+  readonly seconds: number;
+  /** Resident, of the program without children. */
+  readonly peakBytes: number;
+  readonly stdout: string;
+}
+
+export interface Program {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env?: NodeJS.ProcessEnv;
+  readonly folder?: string;
+}
+
+/** @throws when it ends with another code than 0, with what it printed. */
+export async function measure({ command, args, env = {}, folder }: Program): Promise<Measured> {
+  const began = performance.now();
+  const child = spawn(command, args, {
+    cwd: folder,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text;
+  });
+  let peakBytes = 0;
+  const look = () => {
+    peakBytes = Math.max(peakBytes, peakOf(child.pid));
+  };
+  const timer = setInterval(look, LOOK_MS);
+  try {
+    const code = await new Promise<number | null>((resolve, reject) => {
+      child.once('error', reject);
+      child.once('close', resolve);
+    });
+    const seconds = (performance.now() - began) / 1000;
+    if (code !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${code}:\n${stdout}${stderr}`);
+    return { seconds, peakBytes, stdout };
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+function peakOf(pid: number | undefined): number {
+  try {
+    return Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? 0) * KIBIBYTE;
+  } catch {
+    return 0;
+  }
+}

@@ -1,0 +1,115 @@
+/** The programs that are compared, each with the words for the same work. */
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Program } from './measured-process.ts';
+import { CONNECTION } from './storage.ts';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+
+export interface Peer {
+  readonly name: string;
+  /** Whether it keeps what it stores in Azurite; the others use a local folder. */
+  readonly inAzurite: boolean;
+  readonly version: Program;
+  init(at: Places): Promise<Program | undefined>;
+  archive(at: Places, folder: string): Program;
+  restore(at: Places, folder: string, to: string): Program;
+  /** Where in `to` the folder is after a restore. */
+  restored(folder: string, to: string): string;
+}
+
+export interface Places {
+  /** For caches and for repositories on disk; new for each run. */
+  readonly scratch: string;
+}
+
+const PASSPHRASE = 'correct horse battery staple';
+
+function firnProgram(args: readonly string[]): Program {
+  const env = {
+    FIRN_STORAGE: CONNECTION,
+    FIRN_PASSPHRASE: PASSPHRASE,
+  };
+  return { command: process.execPath, args: [path.join(root, 'src/cli/firn.js'), ...args], env };
+}
+
+export const firn: Peer = {
+  name: 'firn',
+  inAzurite: true,
+  version: firnProgram(['--version']),
+  init: async () => firnProgram(['init', '--quiet']),
+  archive: (_at, folder) => firnProgram(['archive', folder, '--source', 'bench', '--json', '--quiet']),
+  restore: (_at, _folder, to) => firnProgram(['restore', 'latest:bench', to, '--json', '--quiet']),
+  restored: (_folder, to) => to,
+};
+
+function resticProgram({ scratch }: Places, repository: string, args: readonly string[]): Program {
+  const env = {
+    AZURE_ACCOUNT_NAME: 'devstoreaccount1',
+    AZURE_ACCOUNT_KEY: /AccountKey=([^;]+)/.exec(CONNECTION)?.[1],
+    RESTIC_PASSWORD: PASSPHRASE,
+    RESTIC_CACHE_DIR: path.join(scratch, 'cache'),
+    RESTIC_REPOSITORY: repository,
+  };
+  return { command: 'restic', args: ['--quiet', ...args], env };
+}
+
+function restic(name: string, inAzurite: boolean): Peer {
+  const run = (at: Places, args: readonly string[]) =>
+    resticProgram(at, inAzurite ? 'azure:restic:/' : path.join(at.scratch, 'restic'), args);
+  return {
+    name,
+    inAzurite,
+    version: { command: 'restic', args: ['version'] },
+    init: async (at) => run(at, ['init']),
+    archive: (at, folder) => run(at, ['backup', folder]),
+    restore: (at, _folder, to) => run(at, ['restore', 'latest', '--target', to]),
+    restored: (folder, to) => path.join(to, folder),
+  };
+}
+
+export const resticOnAzurite = restic('restic', true);
+export const resticOnDisk = restic('restic, on disk', false);
+
+function borgProgram({ scratch }: Places, words: string, folder?: string): Program {
+  const env = {
+    BORG_PASSPHRASE: PASSPHRASE,
+    BORG_REPO: path.join(scratch, 'borg'),
+    BORG_BASE_DIR: path.join(scratch, 'cache'),
+  };
+  return { command: 'sh', args: ['-c', `exec borg ${words}`, 'sh', folder ?? ''], env };
+}
+
+export const borgOnDisk: Peer = {
+  name: 'borg, on disk',
+  inAzurite: false,
+  version: { command: 'borg', args: ['--version'] },
+  init: async (at) => borgProgram(at, 'init --encryption repokey-blake2'),
+  archive: (at, folder) => borgProgram(at, 'create --compression zstd,3 "::$(date +%s%N)" "$1"', folder),
+  // Borg restores into the working folder.
+  restore: (at, _folder, to) => ({ ...borgProgram(at, 'extract "::$(borg list --last 1 --short)"'), folder: to }),
+  restored: (folder, to) => path.join(to, folder),
+};
+
+/** No archive at all: the plain upload of the files. */
+export const rclone: Peer = {
+  name: 'rclone copy',
+  inAzurite: true,
+  version: { command: 'rclone', args: ['version'] },
+  init: async ({ scratch }) => {
+    await mkdir(scratch, { recursive: true });
+    return undefined;
+  },
+  archive: (_at, folder) => ({
+    command: 'rclone',
+    args: ['copy', '--config', '', '--transfers', '16', '--links', folder, ':azureblob,use_emulator=true:plain'],
+  }),
+  restore: (_at, _folder, to) => ({
+    command: 'rclone',
+    args: ['copy', '--config', '', '--transfers', '16', ':azureblob,use_emulator=true:plain', to],
+  }),
+  restored: (_folder, to) => to,
+};
+
+export const peers: readonly Peer[] = [firn, resticOnAzurite, rclone, resticOnDisk, borgOnDisk];
