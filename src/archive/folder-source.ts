@@ -5,9 +5,10 @@
  * links are taken as links and never followed. Devices, sockets and pipes are skipped and named; so is what cannot be
  * read, and its earlier version stays. The folder itself has no entry. Names of one folder are held in memory.
  */
-import { type BigIntStats, constants } from 'node:fs';
-import { type FileHandle, lstat, open, readdir, readlink } from 'node:fs/promises';
+import { type BigIntStats, closeSync, constants, fstatSync, lstatSync, open, read } from 'node:fs';
+import { lstat, readdir, readlink } from 'node:fs/promises';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { FirnError, problemOf } from '../errors.ts';
 import {
   compareNames,
@@ -122,7 +123,7 @@ class FolderScanner {
     }
     let stats: BigIntStats;
     try {
-      stats = await lstat(this.#local(entryPath), { bigint: true });
+      stats = lstatSync(this.#local(entryPath), { bigint: true });
     } catch (error) {
       if (codeOf(error) === 'ENOENT') {
         if (before.file || before.folder) yield { path: entryPath, op: 'remove' };
@@ -231,61 +232,102 @@ async function openLink(entryPath: string, local: string): Promise<OpenedItem> {
   }
 }
 
+const openFd = promisify(open);
+const readFd = promisify(read);
+
+/**
+ * A file that is being read. Opening and reading go through the thread pool, so that a slow disk serves many files at
+ * once; what the system knows of an open file is asked at once, which costs a fraction of a trip through the pool.
+ */
+class OpenFile {
+  readonly #fd: number;
+  #open = true;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  stat(): BigIntStats {
+    return fstatSync(this.#mine(), { bigint: true });
+  }
+
+  async read(buffer: Buffer): Promise<number> {
+    return (await readFd(this.#mine(), buffer, 0, buffer.length, null)).bytesRead;
+  }
+
+  /** May be called again; the number may belong to another file by then, and is not used any more. */
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    closeSync(this.#fd);
+  }
+
+  #mine(): number {
+    if (!this.#open) throw new Error('The file is closed.');
+    return this.#fd;
+  }
+}
+
 async function openFile(entryPath: string, local: string, options?: CallOptions): Promise<OpenedItem> {
-  let handle: FileHandle | undefined;
+  let file: OpenFile | undefined;
   try {
     // Without following a link, and without waiting for a writer, should the file have become something else.
-    handle = await open(local, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    const before = await handle.stat({ bigint: true });
+    const opened = new OpenFile(await openFd(local, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK));
+    file = opened;
+    const before = opened.stat();
     if (!before.isFile()) {
       throw new FirnError('FIRN_FILE_UNREADABLE', { path: entryPath, problem: 'it is not a file any more' });
     }
-    const opened = handle;
-    let answer: Promise<boolean> | undefined;
+    let answer: boolean | undefined;
     return {
       type: 'file',
       attributes: attributesOf(before),
       content: contentOf(entryPath, opened, Number(before.size), options?.signal),
-      unchanged: () => {
+      unchanged: async () => {
         answer ??= stoodStill(opened, before);
         return answer;
       },
     };
   } catch (error) {
-    await handle?.close();
+    file?.close();
     return goneOrUnreadable(entryPath, error);
   }
 }
 
 /** Closes the file. One that cannot be asked any more did not stand still. */
-async function stoodStill(handle: FileHandle, before: BigIntStats): Promise<boolean> {
+function stoodStill(file: OpenFile, before: BigIntStats): boolean {
   try {
-    const after = await handle.stat({ bigint: true });
+    const after = file.stat();
     return after.size === before.size && after.mtimeNs === before.mtimeNs && after.ctimeNs === before.ctimeNs;
   } catch {
     return false;
   } finally {
-    await handle.close();
+    file.close();
   }
 }
 
 async function* contentOf(
   entryPath: string,
-  handle: FileHandle,
+  file: OpenFile,
   bytesExpected: number,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Buffer> {
   // One byte more than a small file has, so that a file that grew is noticed and the end costs no large buffer.
   const bytesAtOnce = Math.min(READ_BYTES, bytesExpected + 1);
+  let bytes = 0;
   try {
     for (;;) {
       signal?.throwIfAborted();
-      const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(bytesAtOnce), 0, bytesAtOnce, null);
+      const buffer = Buffer.allocUnsafe(bytesAtOnce);
+      const bytesRead = await file.read(buffer);
       if (bytesRead === 0) return;
+      bytes += bytesRead;
       yield buffer.subarray(0, bytesRead);
+      // Asked for more, and just what was expected came: the end, unless the file grows, which is noticed afterwards.
+      if (bytesRead < bytesAtOnce && bytes === bytesExpected) return;
     }
   } catch (error) {
-    await handle.close();
+    file.close();
     throw signal?.aborted
       ? error
       : new FirnError('FIRN_FILE_UNREADABLE', { path: entryPath, problem: problemOf(error) }, { cause: error });

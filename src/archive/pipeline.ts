@@ -11,7 +11,7 @@ import type { ChunkWriter } from '../chunks/chunk-writer.ts';
 import type { Chunker } from '../chunks/chunker.ts';
 import type { ChunkLocation } from '../chunks/location.ts';
 import { FirnError, isFirnError } from '../errors.ts';
-import { type FileContent, type LinkContent, type PutContent, pathProblem } from '../filetree/entry.ts';
+import { type FileContent, type LinkContent, pathProblem } from '../filetree/entry.ts';
 import type { FiletreeStore } from '../filetree/filetree-store.ts';
 import type { ChunkIndex } from '../index/chunk-index.ts';
 import type { Hash, Keys } from '../sealing/keys.ts';
@@ -52,7 +52,13 @@ type PutItem = Extract<ArchiveItem, { op: 'put' }>;
 type Prepared =
   | { readonly item: ArchiveItem; readonly kind: 'as-it-is' }
   | { readonly item: PutItem; readonly kind: 'opened'; readonly opened: Exclude<OpenedItem, FileItem> }
-  | { readonly item: PutItem; readonly kind: 'read'; readonly opened: FileItem; readonly content: Buffer }
+  | {
+      readonly item: PutItem;
+      readonly kind: 'read';
+      readonly opened: FileItem;
+      readonly content: Buffer;
+      readonly hash: Hash;
+    }
   | { readonly item: PutItem; readonly kind: 'to-stream' }
   | { readonly item: ArchiveItem; readonly kind: 'failed'; readonly error: FirnError };
 
@@ -123,8 +129,9 @@ class Pipeline {
         if (content === undefined) return { item, kind: 'to-stream' };
         if (!unchanged) return undefined;
         // Fills the cache of shards while earlier items are stored; the answer that counts is asked for in order.
-        await index.lookup([keys.hash(content)], { signal });
-        return { item, kind: 'read', opened, content };
+        const hash = keys.hash(content);
+        await index.lookup([hash], { signal });
+        return { item, kind: 'read', opened, content, hash };
       });
     } catch (error) {
       if (isOwnProblem(error)) return { item, kind: 'failed', error };
@@ -144,8 +151,9 @@ class Pipeline {
     if (prepared.kind === 'failed') this.#skip(item.path, prepared.error);
     else if (prepared.kind === 'opened') change = this.#takeOther(item.path, prepared.opened);
     else if (prepared.kind === 'read') {
-      const { opened, content } = prepared;
-      change = await this.#storeFile(item.path, opened, pieces(content));
+      const { opened, content, hash } = prepared;
+      const entry = await this.#storeRead(content, hash);
+      change = { path: item.path, op: 'put', entry: { ...opened.attributes, ...entry }, etag: opened.etag };
     } else change = await this.#takeStream(prepared.item);
     if (change === undefined) return;
     await receipt.addChange(change, { signal });
@@ -176,7 +184,7 @@ class Pipeline {
         let change: ArchivedChange | undefined;
         let unchanged = false;
         try {
-          change = await this.#storeFile(item.path, opened, opened.content, item);
+          change = await this.#storeStream(opened, item);
         } finally {
           // Asked in any case: it closes the file.
           unchanged = await opened.unchanged();
@@ -191,26 +199,23 @@ class Pipeline {
   }
 
   /** @returns undefined when the file changed between two readings. */
-  async #storeFile(
-    path: string,
-    { attributes, etag }: FileItem,
-    content: AsyncIterable<Buffer> | Iterable<Buffer>,
-    reopen?: PutItem,
-  ): Promise<ArchivedChange | undefined> {
+  async #storeStream({ attributes, etag, content }: FileItem, item: PutItem): Promise<ArchivedChange | undefined> {
     const { chunker } = this.#parts;
-    const entry =
-      chunker !== undefined || reopen === undefined
-        ? await this.#storeChunked(content, chunker)
-        : await this.#storeWhole(content, reopen);
-    if (entry === undefined) return undefined;
-    const put: PutContent = { ...attributes, ...entry };
-    return { path, op: 'put', entry: put, etag };
+    const entry = chunker ? await this.#storeChunked(content, chunker) : await this.#storeWhole(content, item);
+    return entry && { path: item.path, op: 'put', entry: { ...attributes, ...entry }, etag };
   }
 
-  async #storeChunked(
-    content: AsyncIterable<Buffer> | Iterable<Buffer>,
-    chunker: Chunker | undefined,
-  ): Promise<FileContent> {
+  /** A file that was read whole, which has this hash; most are one chunk. */
+  async #storeRead(content: Buffer, hash: Hash): Promise<FileContent> {
+    const { chunker } = this.#parts;
+    const bytes = content.length;
+    if (bytes === 0) return { type: 'file', bytes, content: hash, refs: { chunks: [] } };
+    if (chunker && bytes > chunker.minBytes) return await this.#storeChunked([content], chunker);
+    await this.#storeChunk(content, hash);
+    return { type: 'file', bytes, content: hash, refs: { chunks: [hash] } };
+  }
+
+  async #storeChunked(content: AsyncIterable<Buffer> | Iterable<Buffer>, chunker: Chunker): Promise<FileContent> {
     const { keys, filetrees, signal } = this.#parts;
     const whole = keys.hasher();
     let bytes = 0;
@@ -218,13 +223,14 @@ class Pipeline {
     let last: Hash | undefined;
     const store = async function* (this: Pipeline): AsyncGenerator<Hash> {
       let held: Buffer | undefined;
-      for await (const chunk of chunker === undefined ? content : chunker.chunks(content)) {
+      for await (const chunk of chunker.chunks(content)) {
         // A file of one chunk is hashed once: its content hash is the hash of that chunk.
         if (held !== undefined) whole.update(held);
         held = chunk;
         bytes += chunk.length;
         chunks += 1;
-        last = await this.#storeChunk(chunk);
+        last = keys.hash(chunk);
+        await this.#storeChunk(chunk, last);
         yield last;
       }
       if (held !== undefined && chunks > 1) whole.update(held);
@@ -267,13 +273,10 @@ class Pipeline {
     return { type: 'file', bytes, content: hash, refs: { chunks: [hash] } };
   }
 
-  async #storeChunk(chunk: Buffer): Promise<Hash> {
-    const hash = this.#parts.keys.hash(chunk);
-    if (!(await this.#isKnown(hash))) {
-      this.#inFlight.add(hash);
-      await this.#writer.add(hash, chunk);
-    }
-    return hash;
+  async #storeChunk(chunk: Buffer, hash: Hash): Promise<void> {
+    if (await this.#isKnown(hash)) return;
+    this.#inFlight.add(hash);
+    await this.#writer.add(hash, chunk);
   }
 
   async #isKnown(hash: Hash): Promise<boolean> {
@@ -327,8 +330,4 @@ async function collect(content: AsyncIterable<Buffer>, bytesMax: number): Promis
     if (bytes > bytesMax) return undefined;
   }
   return held.length === 1 && held[0] ? held[0] : Buffer.concat(held, bytes);
-}
-
-function pieces(content: Buffer): Buffer[] {
-  return content.length === 0 ? [] : [content];
 }

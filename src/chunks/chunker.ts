@@ -31,6 +31,8 @@ export const defaultChunkerParameters: ChunkerParameters = {
 };
 
 export interface Chunker {
+  /** An input of this length or less is one chunk. */
+  readonly minBytes: number;
   /**
    * Cuts the bytes of the pieces, which may have any size. Each chunk is a buffer of its own that the consumer may
    * keep; a piece is not used after the next one was asked for. Nothing comes from an empty input. Holds at most
@@ -87,8 +89,8 @@ class CutFinder {
   #hash = 0;
   #cut = false;
 
-  constructor(parameters: ChunkerParameters, chunkingKey: Uint8Array) {
-    this.#gear = gearTable(chunkingKey);
+  constructor(parameters: ChunkerParameters, gear: Int32Array) {
+    this.#gear = gear;
     this.#parameters = parameters;
     const bits = Math.log2(parameters.averageBytes);
     this.#strictMask = highBits(bits + NORMALIZATION_LEVEL);
@@ -185,9 +187,11 @@ class Held {
  */
 export function createChunker(parameters: ChunkerParameters, chunkingKey: Uint8Array): Chunker {
   const checked = checkChunkerParameters(parameters);
+  const gear = gearTable(chunkingKey);
   return {
+    minBytes: checked.minBytes,
     async *chunks(pieces) {
-      const finder = new CutFinder(checked, chunkingKey);
+      const finder = new CutFinder(checked, gear);
       const held = new Held();
       for await (const piece of pieces) {
         let from = 0;

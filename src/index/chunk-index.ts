@@ -119,8 +119,14 @@ export class ChunkIndex {
       if (pending) found.set(hash, { location: pending, pending: true });
       else wanted.push(hash);
     }
-    if (wanted.length > 0) await this.#checkShards?.(options);
+    if (wanted.length === 0) return found;
+    await this.#checkShards?.(options);
     const add = (location: ChunkLocation) => found.set(location.hash, { location, pending: false });
+    const [only] = wanted;
+    if (wanted.length === 1 && only !== undefined) {
+      await lookupInRoot(this.#parts, rootOf(only), wanted, add, options);
+      return found;
+    }
     await pMap(
       Map.groupBy(wanted, rootOf),
       async ([root, group]) => await lookupInRoot(this.#parts, root, group, add, options),

@@ -5,7 +5,7 @@
  * authentication of the config). An unencrypted repository has no master key: its names are plain SHA-256, its frames
  * carry a plain SHA-256, and its gear table comes from a key of zeros. Key material stays inside this module's closures.
  */
-import { createHash, createHmac, hkdfSync, timingSafeEqual } from 'node:crypto';
+import { createHash, createHmac, createSecretKey, hkdfSync, type KeyObject, timingSafeEqual } from 'node:crypto';
 
 /** 64 lower-case hex digits. */
 export type Hash = string;
@@ -38,21 +38,23 @@ export interface Keys {
 
 export const MASTER_KEY_BYTES = 32;
 
-function derive(secret: Uint8Array, salt: Uint8Array, info: string): Buffer {
+function derive(secret: KeyObject, salt: Uint8Array, info: string): Buffer {
   return Buffer.from(hkdfSync('sha256', secret, salt, info, 32));
 }
 
 export function keysFromMaster(master: Uint8Array): Keys {
   if (master.length !== MASTER_KEY_BYTES) throw new RangeError(`A master key has ${MASTER_KEY_BYTES} bytes.`);
   const none = Buffer.alloc(0);
-  const namingKey = derive(master, none, 'firn naming v1');
-  const dataKey = derive(master, none, 'firn data v1');
-  const configKey = derive(master, none, 'firn config v1');
+  const secret = createSecretKey(master);
+  // As objects: a key of bytes is taken in anew by every call, which costs more than hashing a small file.
+  const namingKey = createSecretKey(derive(secret, none, 'firn naming v1'));
+  const dataKey = createSecretKey(derive(secret, none, 'firn data v1'));
+  const configKey = createSecretKey(derive(secret, none, 'firn config v1'));
   let lastSalt: Buffer = none;
   let lastKey: Buffer = none;
   return {
     encrypted: true,
-    chunkingKey: derive(master, none, 'firn chunking v1'),
+    chunkingKey: derive(secret, none, 'firn chunking v1'),
     hash: (bytes) => createHmac('sha256', namingKey).update(bytes).digest('hex'),
     hasher: () => hasherOf(createHmac('sha256', namingKey)),
     blobKey(salt) {
