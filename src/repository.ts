@@ -262,7 +262,7 @@ function wire(
     state,
     chunker,
     filetrees,
-    snapshots: new SnapshotStore(data, state),
+    snapshots: new SnapshotStore(data, state, keys),
     locks: createLocks(state.store, { owner: thisProcess() }),
     checkRepair: (call) => repairGate.check(call),
     chunks: createChunkReader(dataStore, keys, { cacheBytesMax: settings.frameCacheBytesMax }),

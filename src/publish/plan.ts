@@ -240,9 +240,10 @@ async function holdBatches(
 }
 
 /** The head; moved on first where it is older than the newest snapshot, as after the state was brought back from a copy. */
-async function trueHead({ snapshots }: PublishParts, source: string, options?: CallOptions): Promise<Head | undefined> {
+async function trueHead(parts: PublishParts, source: string, options?: CallOptions): Promise<Head | undefined> {
+  const { snapshots, onWarning } = parts;
   const head = await snapshots.readHead(source, options);
-  const later = head && (await snapshots.laterThan(head, options));
+  const later = head && (await snapshots.laterThan(head, { ...options, onDamaged: ({ error }) => onWarning(error) }));
   if (later === undefined) return head;
   await snapshots.moveHead(head, later, options);
   return await snapshots.readHead(source, options);

@@ -2,13 +2,17 @@
  * Snapshots and heads on storage. A snapshot is created once and never changed. A head is the mutable pointer of a
  * source to its latest snapshot; it moves only by compare-and-swap, and a missing or damaged head is rebuilt from the
  * snapshots themselves.
+ *
+ * A damaged snapshot must not stop the other sources. Its metadata has a keyed hash of its source; where an older Firn
+ * wrote it, the snapshot that follows it or a head tells. Metadata is believed of damaged snapshots only.
  */
 import { LRUCache } from 'lru-cache';
 import { pMapIterable } from 'p-map';
 import { FirnError, isFirnError } from '../errors.ts';
 import { parseJsonBlob } from '../sealing/json-blob.ts';
+import type { Hash, Keys } from '../sealing/keys.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
-import type { CallOptions } from '../storage/blob-store.ts';
+import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import { encodeSnapshot, idInName, parseSnapshot, SNAPSHOT_PREFIX, type Snapshot, snapshotName } from './snapshot.ts';
 
 const READS_IN_FLIGHT = 16;
@@ -16,11 +20,15 @@ const HEAD_FORMAT = 1;
 const HEAD_PREFIX = 'heads/';
 const CANDIDATES_NAMED_MAX = 8;
 const SOURCES_KNOWN_MAX = 10_000;
+const SOURCE_METADATA = 'firn_source';
 
 export interface Head {
   readonly snapshot: Snapshot;
   readonly etag: string;
 }
+
+/** What a snapshot says of its neighbours. */
+type Links = Pick<Snapshot, 'source' | 'parent'>;
 
 export interface DamagedSnapshot {
   readonly name: string;
@@ -30,18 +38,21 @@ export interface DamagedSnapshot {
 export class SnapshotStore {
   readonly #data: SealedBlobs;
   readonly #state: SealedBlobs;
-  /** The source of a snapshot, by its name; snapshots never change. */
-  readonly #sources = new LRUCache<string, string>({ max: SOURCES_KNOWN_MAX });
+  readonly #keys: Pick<Keys, 'hash'>;
+  /** Of a snapshot, by its name; snapshots never change. */
+  readonly #links = new LRUCache<string, Links>({ max: SOURCES_KNOWN_MAX });
 
-  constructor(data: SealedBlobs, state: SealedBlobs) {
+  constructor(data: SealedBlobs, state: SealedBlobs, keys: Pick<Keys, 'hash'>) {
     this.#data = data;
     this.#state = state;
+    this.#keys = keys;
   }
 
   /** Writes the manifest. @returns what is stored under its name: this one, or the one that was there before. */
   async create(snapshot: Snapshot, options?: CallOptions): Promise<Snapshot> {
     const name = snapshotName(snapshot);
-    const created = await this.#data.create('snapshot', name, encodeSnapshot(snapshot), options);
+    const metadata = { [SOURCE_METADATA]: this.#sourceTag(snapshot.source) };
+    const created = await this.#data.create('snapshot', name, encodeSnapshot(snapshot), { ...options, metadata });
     return created === undefined ? await this.get(name, options) : snapshot;
   }
 
@@ -68,7 +79,7 @@ export class SnapshotStore {
       try {
         return await this.get(name, { signal });
       } catch (error) {
-        if (onDamaged && isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED', 'FIRN_BLOB_MISSING')) {
+        if (onDamaged && isDamage(error)) {
           return { name, error };
         }
         throw error;
@@ -157,35 +168,103 @@ export class SnapshotStore {
 
   /**
    * The newest snapshot of a source by the names' order; publishes of one source follow one another in time.
-   * @throws the error of a damaged snapshot that is newer: it may be the one, and the source must not go on without it.
+   * @throws the error of a damaged snapshot that is newer, unless it is another source's: it may be the one, and the source
+   * must not go on without it.
    */
   async #newest(source: string, options?: CallOptions): Promise<Snapshot | undefined> {
     let newest: Snapshot | undefined;
-    let damaged: DamagedSnapshot | undefined;
-    const onDamaged = (each: DamagedSnapshot) => {
-      damaged = each;
-    };
-    for await (const snapshot of this.list({ ...options, source, onDamaged })) newest = snapshot;
-    const last = damaged as DamagedSnapshot | undefined;
-    if (last && (newest === undefined || last.name > snapshotName(newest))) throw last.error;
+    const known: Links[] = [];
+    let damaged: DamagedSnapshot[] = [];
+    for await (const snapshot of this.list({ ...options, onDamaged: (each) => damaged.push(each) })) {
+      known.push({ source: snapshot.source, parent: snapshot.parent });
+      if (snapshot.source !== source) continue;
+      newest = snapshot;
+      damaged = [];
+    }
+    for (const each of damaged) {
+      if ((await this.#ownerOf(each.name, source, known, options)) !== 'other') throw each.error;
+    }
     return newest;
   }
 
   /**
    * The newest snapshot of the head's source that was published after the head; undefined where the head is the newest,
-   * as it is unless the state container was brought back from an older copy.
+   * as it is unless the state container was brought back from an older copy. A damaged one that may be of any source is
+   * handed to `onDamaged`.
+   * @throws the error of a damaged snapshot of the source that is newer.
    */
-  async laterThan(head: Head, options?: CallOptions): Promise<Snapshot | undefined> {
+  async laterThan(
+    head: Head,
+    { onDamaged, ...options }: CallOptions & { onDamaged?: (damaged: DamagedSnapshot) => void } = {},
+  ): Promise<Snapshot | undefined> {
+    const { source } = head.snapshot;
     const from = snapshotName(head.snapshot);
     let latest: Snapshot | undefined;
+    const known: Links[] = [];
+    let damaged: DamagedSnapshot[] = [];
     for (const name of await this.names(options)) {
-      if (name <= from || (this.#sources.get(name) ?? head.snapshot.source) !== head.snapshot.source) continue;
-      const snapshot = await this.get(name, options);
-      this.#sources.set(name, snapshot.source);
-      if (snapshot.source === head.snapshot.source) latest = snapshot;
+      if (name <= from) continue;
+      const links = this.#links.get(name);
+      if (links !== undefined && links.source !== source) {
+        known.push(links);
+        continue;
+      }
+      try {
+        const snapshot = await this.get(name, options);
+        const { parent } = snapshot;
+        known.push({ source: snapshot.source, parent });
+        this.#links.set(name, { source: snapshot.source, parent });
+        if (snapshot.source !== source) continue;
+        latest = snapshot;
+        damaged = [];
+      } catch (error) {
+        if (!isDamage(error)) throw error;
+        damaged.push({ name, error });
+      }
+    }
+    for (const each of damaged) {
+      const owner = await this.#ownerOf(each.name, source, known, options);
+      if (owner === 'source') throw each.error;
+      if (owner === 'unknown') onDamaged?.(each);
     }
     return latest;
   }
+
+  /** Whether a damaged snapshot is of this source. @param known of the snapshots that are whole. */
+  async #ownerOf(
+    name: string,
+    source: string,
+    known: readonly Links[],
+    options?: CallOptions,
+  ): Promise<'source' | 'other' | 'unknown'> {
+    const tag = await this.#tagOf(name, options);
+    if (tag !== undefined) return tag === this.#sourceTag(source) ? 'source' : 'other';
+    const next = known.find(({ parent }) => parent !== undefined && parent === idInName(name));
+    if (next !== undefined) return next.source === source ? 'source' : 'other';
+    for await (const each of this.sources(options)) {
+      const head = await this.#readHeadBlob(each, options);
+      if (head && 'snapshot' in head && head.snapshot === name) return each === source ? 'source' : 'other';
+    }
+    return 'unknown';
+  }
+
+  async #tagOf(name: string, options?: CallOptions): Promise<string | undefined> {
+    try {
+      return (await this.#data.store.properties(name, options)).metadata[SOURCE_METADATA];
+    } catch (error) {
+      if (isBlobFailure(error, 'missing')) return undefined;
+      throw error;
+    }
+  }
+
+  /** Tells the sources of snapshots apart without telling their names. */
+  #sourceTag(source: string): Hash {
+    return this.#keys.hash(Buffer.from(`source\0${source}`));
+  }
+}
+
+function isDamage(error: unknown): error is FirnError {
+  return isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED', 'FIRN_BLOB_MISSING');
 }
 
 function headName(source: string): string {
