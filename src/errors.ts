@@ -53,6 +53,11 @@ const table = {
     advice: 'Try again; if it goes on, look at the health of the storage account.',
     retryable: true,
   },
+  FIRN_CONTAINER_MISSING: {
+    message: 'The container {url} is missing.',
+    advice: 'Bring the container back (a deleted one can be undeleted for some days), or correct FIRN_REPOSITORY.',
+    retryable: true,
+  },
   FIRN_BLOB_OFFLINE: {
     message: 'The blob {blob} lies in the Archive tier and cannot be read at once.',
     advice: 'Rehydrate the blob to an online tier, then run the command again.',

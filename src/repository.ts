@@ -208,7 +208,7 @@ async function readIfThere(store: BlobStore, name: string, options: CallOptions)
   try {
     return (await store.read(name, options)).body;
   } catch (error) {
-    if (isBlobFailure(error, 'missing')) return undefined;
+    if (isBlobFailure(error, 'missing') || isFirnError(error, 'FIRN_CONTAINER_MISSING')) return undefined;
     throw error;
   }
 }

@@ -8,7 +8,7 @@
 import type { ContainerClient } from '@azure/storage-blob';
 import { openBlob } from './azure-blob-reads.ts';
 import { sdkSignal, uploadBlocks, uploadWhole } from './azure-block-upload.ts';
-import { codeOf, failureOf, meansExists, toStoreError } from './azure-errors.ts';
+import { codeOf, failureOf, meansContainerMissing, meansExists, toStoreError } from './azure-errors.ts';
 import { getProperties, propertiesOfItem } from './azure-properties.ts';
 import {
   checkAppendBlock,
@@ -79,7 +79,7 @@ export function createAzureBlobStore(container: ContainerClient): BlobStore {
           await container.delete(sdkSignal(options?.signal));
           return true;
         } catch (error) {
-          if (failureOf(error) === 'missing') return false;
+          if (meansContainerMissing(error)) return false;
           throw error;
         }
       });
@@ -199,7 +199,7 @@ export function createAzureBlobStore(container: ContainerClient): BlobStore {
           await client.delete({ ...conditions, ...sdkSignal(options.signal) });
           return true;
         } catch (error) {
-          if (isBlobMissing(error)) return false;
+          if (failureOf(error) === 'missing') return false;
           // «Condition not met» is also said of a blob that is gone.
           if (failureOf(error) === 'changed' && !(await client.exists(sdkSignal(options.signal)))) return false;
           throw error;
@@ -278,7 +278,7 @@ export function createAzureBlobStore(container: ContainerClient): BlobStore {
           await container.getBlobClient(name).getBlobLeaseClient(leaseId).releaseLease(sdkSignal(options?.signal));
           return true;
         } catch (error) {
-          if (failureOf(error) === 'lease-lost' || isBlobMissing(error)) return false;
+          if (failureOf(error) === 'lease-lost' || failureOf(error) === 'missing') return false;
           throw error;
         }
       });
@@ -330,11 +330,6 @@ function writeOptions(options: WriteOptions | undefined) {
 function written(answer: { etag?: string | undefined }): { etag: string } {
   if (answer.etag === undefined) throw new Error('the service sent no ETag');
   return { etag: answer.etag };
-}
-
-/** A container that is missing is a failure of its own, wherever a missing blob is not. */
-function isBlobMissing(error: unknown): boolean {
-  return failureOf(error) === 'missing' && !codeOf(error).startsWith('Container');
 }
 
 /** A query may hold a signature. */

@@ -1,8 +1,7 @@
 /**
  * What the errors of the Azure SDK mean: the one place where they become `BlobStoreError` or `FirnError`.
  *
- * Codes are those of «Blob service error codes» and «Common REST API error codes». A HEAD has no body, and its error
- * then has a status only.
+ * Codes are those of «Blob service error codes» and «Common REST API error codes».
  */
 import { isRestError, type RestError } from '@azure/storage-blob';
 import { FirnError, isFirnError } from '../errors.ts';
@@ -10,8 +9,6 @@ import { type BlobFailure, BlobStoreError } from './blob-store.ts';
 
 const failureOfCode: Readonly<Record<string, BlobFailure>> = {
   BlobNotFound: 'missing',
-  ContainerNotFound: 'missing',
-  ContainerBeingDeleted: 'missing',
   ResourceNotFound: 'missing',
   BlobAlreadyExists: 'exists',
   ConditionNotMet: 'changed',
@@ -32,6 +29,9 @@ const failureOfCode: Readonly<Record<string, BlobFailure>> = {
   BlobBeingRehydrated: 'offline',
   InvalidRange: 'range',
 };
+
+/** No blob is missing then, but all of them: whoever goes on without one blob must not go on without its container. */
+const containerMissing = new Set(['ContainerNotFound', 'ContainerBeingDeleted', 'ContainerDisabled']);
 
 const failureOfStatus: Readonly<Record<number, BlobFailure>> = { 404: 'missing', 412: 'changed', 416: 'range' };
 
@@ -58,14 +58,21 @@ const noAnswer =
 
 /** The code that the service gave, or the empty word. */
 export function codeOf(error: unknown): string {
-  return isRestError(error) ? (error.code ?? '') : '';
+  if (!isRestError(error)) return '';
+  if (error.code !== undefined) return error.code;
+  // The answer to a HEAD has no body; its code is in a header.
+  const { errorCode } = (error.details ?? {}) as { errorCode?: unknown };
+  return typeof errorCode === 'string' ? errorCode : '';
+}
+
+export function meansContainerMissing(error: unknown): boolean {
+  return containerMissing.has(codeOf(error));
 }
 
 /** The blob failure that the service's answer is, if it is one. */
 export function failureOf(error: unknown): BlobFailure | undefined {
-  if (!isRestError(error) || error.statusCode === undefined) return undefined;
-  const byCode = error.code === undefined ? undefined : failureOfCode[error.code];
-  return byCode ?? failureOfStatus[error.statusCode];
+  if (!isRestError(error) || error.statusCode === undefined || meansContainerMissing(error)) return undefined;
+  return failureOfCode[codeOf(error)] ?? failureOfStatus[error.statusCode];
 }
 
 /** True when the service refused to create a blob because there is one. */
@@ -84,6 +91,7 @@ export function toStoreError(
 ): unknown {
   if (error instanceof BlobStoreError || isFirnError(error)) return error;
   if (signal?.aborted) return signal.reason;
+  if (meansContainerMissing(error)) return new FirnError('FIRN_CONTAINER_MISSING', { url: place.url }, { cause: error });
   const failure = failureOf(error);
   if (failure !== undefined) return new BlobStoreError(failure, place.blob ?? '', { cause: error });
   if (error instanceof Error && identityErrors.has(error.name)) {

@@ -8,8 +8,8 @@
  * `changed` although it took effect. Callers treat both as «look again».
  *
  * Failures are `BlobStoreError` with one of the `BlobFailure` words where a caller is expected to decide, and
- * `FirnError` (FIRN_STORAGE_UNREACHABLE, FIRN_STORAGE_DENIED, FIRN_STORAGE_FAILED) where it is not. An aborted
- * `signal` rejects with the signal's reason.
+ * `FirnError` (FIRN_STORAGE_UNREACHABLE, FIRN_STORAGE_DENIED, FIRN_STORAGE_FAILED) where it is not. A container that is
+ * missing is FIRN_CONTAINER_MISSING: nothing is said of any blob then. An aborted `signal` rejects with the signal's reason.
  *
  * Two adapters exist: Azure (`azure-blob-store.ts`) and memory (the test kit). One conformance suite,
  * `test/storage/blob-store-conformance.ts`, runs against both.
@@ -20,7 +20,7 @@ export const tiers = ['Hot', 'Cool', 'Cold', 'Archive'] as const;
 export type Tier = (typeof tiers)[number];
 
 export type BlobFailure =
-  /** No blob (or no container) of that name. */
+  /** No blob of that name. */
   | 'missing'
   /** `create` met a blob of that name. */
   | 'exists'
@@ -156,7 +156,7 @@ export interface BlobStore {
   properties(name: string, options?: CallOptions): Promise<BlobProperties>;
   /**
    * Blobs in the order of their names (UTF-8 bytes; a service may put characters beyond U+FFFF before those from U+E000
-   * on), with metadata. A missing container fails with `missing`.
+   * on), with metadata.
    */
   list(options?: CallOptions & { prefix?: string }): AsyncIterable<BlobItem>;
   /**

@@ -7,6 +7,7 @@
  * (faults, crashes, counters) wrap it from outside.
  */
 import { randomUUID } from 'node:crypto';
+import { FirnError } from '../../src/errors.ts';
 import { compareNames } from '../../src/filetree/entry.ts';
 import { abortablePieces } from '../../src/storage/abortable.ts';
 import {
@@ -127,7 +128,9 @@ function storeOver(
   }
 
   function containerOf(name: string): Container {
-    return containers.get(containerName) ?? fail('missing', name);
+    const container = containers.get(containerName);
+    if (container === undefined) throw new FirnError('FIRN_CONTAINER_MISSING', { url: `memory:${containerName}` });
+    return container;
   }
 
   function blobOf(name: string): Blob {

@@ -114,7 +114,7 @@ test('an upload is not acknowledged when the journal cannot take it', async () =
   const { repository } = await createTestRepository();
   await repository.inbox.create('src/a', Buffer.from('one'));
   await repository.state.store.deleteContainer();
-  await expect(recordUpload(repository, 'src/a')).rejects.toMatchObject({ failure: 'missing' });
+  await expect(recordUpload(repository, 'src/a')).rejects.toMatchObject({ code: 'FIRN_CONTAINER_MISSING' });
 });
 
 test('an upload whose version changed without an event is recorded again and archived with the next batch', async () => {

@@ -106,3 +106,20 @@ test('a version that was archived before its own batch is consumed by that batch
   expect(await contentOf(repository, late!.snapshot!)).toEqual({ a: 'two' });
   expect(await left()).toEqual(['src/b']);
 });
+
+test('while the container of the inbox is missing no upload counts as deleted', async () => {
+  const { repository } = await createTestRepository();
+  const { inbox } = repository;
+  await upload(repository, 'src/a', 'one');
+  const [due] = await sealDueBatches(repository, { source: 'src', force: true });
+  const uploads = await Array.fromAsync(inbox.list(), async ({ name }) => ({ name, ...(await inbox.read(name)) }));
+  await inbox.deleteContainer();
+  const missing = { code: 'FIRN_CONTAINER_MISSING' };
+  await expect(recordUpload(repository, 'src/a')).rejects.toMatchObject(missing);
+  await expect(archiveBatch(repository, due!)).rejects.toMatchObject(missing);
+  await inbox.createContainer();
+  for (const { name, body } of uploads) await inbox.create(name, body);
+  await archiveBatch(repository, due!);
+  const published = await publishSource(repository, 'src');
+  expect(await contentOf(repository, published!.snapshot!)).toEqual({ a: 'one' });
+});

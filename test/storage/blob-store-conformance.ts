@@ -42,22 +42,34 @@ function failure(word: string): { failure: string } {
 export function blobStoreConformance(label: string, subject: ConformanceSubject): void {
   describe(`the blob store (${label})`, () => {
     describe('containers', () => {
-      test('a container is created once, deleted once, and missing before and after', async () => {
+      test('a container is created once, deleted once, and missing before and after, which is told from a missing blob', async () => {
         const store = await subject.open({ container: false });
-        await expect(store.read('a')).rejects.toEqual(failure('missing'));
-        await expect(store.create('a', text(''))).rejects.toEqual(failure('missing'));
-        await expect(store.delete('a')).rejects.toEqual(failure('missing'));
-        await expect(Array.fromAsync(store.list())).rejects.toEqual(failure('missing'));
-        await expect(Array.fromAsync(store.listFolders())).rejects.toEqual(failure('missing'));
-        expect(await store.deleteContainer()).toBe(false);
+        const expectMissing = async () => {
+          const containerMissing = expect.objectContaining({ code: 'FIRN_CONTAINER_MISSING' });
+          for (const call of [
+            () => store.read('a'),
+            () => store.readStream('a'),
+            () => store.properties('a'),
+            () => store.create('a', text('')),
+            () => store.createAppend('a', text('x')),
+            () => store.replace('a', text(''), { ifMatch: '"0x1"' }),
+            () => store.delete('a'),
+            () => store.acquireLease('a', randomUUID(), 15),
+            () => Array.fromAsync(store.list()),
+            () => Array.fromAsync(store.listFolders()),
+          ]) {
+            await expect(call(), String(call)).rejects.toEqual(containerMissing);
+          }
+          expect(await store.deleteContainer()).toBe(false);
+        };
+        await expectMissing();
 
         expect(await store.createContainer()).toBe(true);
         expect(await store.createContainer()).toBe(false);
+        await expect(store.properties('a')).rejects.toEqual(failure('missing'));
         await store.create('a', text('body'));
         expect(await store.deleteContainer()).toBe(true);
-
-        await expect(store.read('a')).rejects.toEqual(failure('missing'));
-        expect(await store.deleteContainer()).toBe(false);
+        await expectMissing();
       });
 
       test('its address holds no credential', async () => {

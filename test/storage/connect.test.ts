@@ -203,7 +203,7 @@ describe('connections that break', () => {
     ['UnauthorizedBlobOverwrite', 403, { failure: 'exists' }],
     ['AuthorizationPermissionMismatch', 403, { code: 'FIRN_STORAGE_DENIED' }],
     ['AccountIsDisabled', 409, { code: 'FIRN_STORAGE_FAILED' }],
-    ['ContainerBeingDeleted', 409, { failure: 'missing' }],
+    ['ContainerBeingDeleted', 409, { code: 'FIRN_CONTAINER_MISSING' }],
   ])('where the service says %s, a create is answered in the words of the port', async (code, status, expected) => {
     const { proxy, store } = await throughProxy();
     proxy.refuse = () => ({ status, code });

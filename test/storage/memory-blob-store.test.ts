@@ -17,7 +17,9 @@ test('stores over one container of an account see each other; other containers a
   await account.container('one').create('a', Buffer.from('x'));
   expect((await account.container('one').read('a')).body.toString()).toBe('x');
   await expect(account.container('two').read('a')).rejects.toMatchObject({ failure: 'missing' });
-  await expect(account.container('three', { exists: false }).read('a')).rejects.toMatchObject({ failure: 'missing' });
+  await expect(account.container('three', { exists: false }).read('a')).rejects.toMatchObject({
+    code: 'FIRN_CONTAINER_MISSING',
+  });
   expect(await account.container('three', { exists: false }).createContainer()).toBe(true);
 });
 

@@ -1,10 +1,9 @@
 /** `firn journal` */
-import { FirnError } from '../../errors.ts';
+import { FirnError, isFirnError } from '../../errors.ts';
 import type { JournalInspection, PartitionInspection } from '../../journal/inspection.ts';
 import { journalSources } from '../../journal/journal.ts';
 import { checkSourceName } from '../../journal/source-name.ts';
 import { type Inbox, openInbox } from '../../repository.ts';
-import { isBlobFailure } from '../../storage/blob-store.ts';
 import { type Command, type CommandContext, exitCodes } from '../command.ts';
 import { type Column, counted, formatBytes, formatCount, formatTable, formatTime } from '../format.ts';
 
@@ -51,7 +50,7 @@ export const journal: Command = {
       await output.result(jsonOf(inspection), () => textOf(inspection));
       return exitCodes.done;
     } catch (error) {
-      if (!isBlobFailure(error, 'missing')) throw error;
+      if (!isFirnError(error, 'FIRN_CONTAINER_MISSING')) throw error;
       const { repository } = inbox.settings;
       throw new FirnError('FIRN_REPOSITORY_MISSING', { repository, url: inbox.state.store.url }, { cause: error });
     } finally {

@@ -1,7 +1,7 @@
 /** `firn locks` */
-import { FirnError } from '../../errors.ts';
+import { FirnError, isFirnError } from '../../errors.ts';
 import { repositoryNames } from '../../settings.ts';
-import { type BlobStore, isBlobFailure } from '../../storage/blob-store.ts';
+import type { BlobStore } from '../../storage/blob-store.ts';
 import { type LockState, listLocks } from '../../storage/lock-states.ts';
 import { type Command, type CommandContext, exitCodes } from '../command.ts';
 import { type Column, formatSeconds, formatTable, formatTime } from '../format.ts';
@@ -40,7 +40,7 @@ export async function findLocks({
   try {
     return { state, found: await Array.fromAsync(listLocks(state, { signal })) };
   } catch (error) {
-    if (!isBlobFailure(error, 'missing')) throw error;
+    if (!isFirnError(error, 'FIRN_CONTAINER_MISSING')) throw error;
     throw new FirnError('FIRN_REPOSITORY_MISSING', { repository, url: state.url }, { cause: error });
   }
 }
