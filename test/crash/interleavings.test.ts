@@ -19,6 +19,7 @@ import { createLocks } from '../../src/storage/locks.ts';
 import { lawlessLocks } from '../kit/lawless-locks.ts';
 import { removeFolder } from '../kit/local-tree.ts';
 import { createMemoryAccount, type MemoryAccount } from '../kit/memory-blob-store.ts';
+import { testSeed } from '../kit/random.ts';
 import { archiveAll, upload } from '../kit/repository.ts';
 import { Schedule } from '../kit/schedule.ts';
 import { checkWorld, type Expected } from './checks.ts';
@@ -279,8 +280,7 @@ describe.each(interleavings)('$name', ({ archived, actors, allowed }) => {
     ['with their locks', false],
     ['and locks that let everybody in', true],
   ])('%s, lose nothing and publish nothing broken in any order', { timeout: 3_600_000 }, async (_, isLawless) => {
-    const one = process.env.TEST_SEED;
-    const seeds = one === undefined ? Array.from({ length: SCHEDULES }, (__, seed) => seed) : [Number(one)];
+    const seeds = testSeed === undefined ? Array.from({ length: SCHEDULES }, (__, seed) => seed) : [testSeed];
     for (const seed of seeds) await runOne(prepared, seed, isLawless, actors, allowed, folder);
   });
 

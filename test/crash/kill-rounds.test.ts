@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { hostFunctions } from '../../src/local/stack.ts';
 import { startHosted } from '../e2e/hosted.ts';
-import { chooserFrom } from '../kit/random.ts';
+import { chooserFrom, testSeed } from '../kit/random.ts';
 import { contentOf } from '../kit/repository.ts';
 import { isComplete } from './complete.ts';
 
@@ -14,12 +14,11 @@ const ROUNDS = isComplete ? 200 : 2;
 /** A host needs about a second to start, and a publish some more: so it dies in all of that. */
 const LIFE_MS_MAX = 4_000;
 const UPLOADS = 12;
-const SEED = Number(process.env.TEST_SEED ?? '1');
 /** The lock of a publish that died, and what is tried again by timers. */
 const CONVERGES_MS_MAX = 180_000;
 
 it('a host that is killed again and again loses nothing', { timeout: 3_600_000 }, async () => {
-  const choose = chooserFrom(SEED);
+  const choose = chooserFrom(testSeed ?? 1);
   await using hosted = await startHosted({ FIRN_BATCH_RECORDS_MAX: '5' });
   const { stack, repository } = hosted;
   await stack.host.kill();

@@ -6,10 +6,11 @@ import fc from 'fast-check';
 import { errorCodes, isFirnError } from '../../src/errors.ts';
 import { BlobStoreError } from '../../src/storage/blob-store.ts';
 import { isComplete } from '../crash/complete.ts';
+import { testSeed } from '../kit/random.ts';
 
 /** So many runs of a property in the normal run; a hundred times as many in `npm run test:crash`. */
-export function runs(normal: number, times = 100): { numRuns: number } {
-  return { numRuns: isComplete ? normal * times : normal };
+export function runs(normal: number, times = 100): { numRuns: number; seed?: number } {
+  return { numRuns: isComplete ? normal * times : normal, ...(testSeed !== undefined && { seed: testSeed }) };
 }
 
 /** For tests that run properties: the complete run takes its time. */

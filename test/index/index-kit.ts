@@ -1,4 +1,4 @@
-/** What the tests of the chunk index share: sessions with small shards, and stores that die or count. */
+/** What the tests of the chunk index share: sessions with small shards, and stores that fail or count. */
 import type { ChunkLocation } from '../../src/chunks/location.ts';
 import { FirnError } from '../../src/errors.ts';
 import { ChunkIndex } from '../../src/index/chunk-index.ts';
@@ -77,20 +77,18 @@ export interface Interruption {
   /** The call that it happens to; the first is 1. 0: to none, the calls are counted. */
   readonly at: number;
   /**
-   * The process dies before the call has its effect, or after; or the call alone fails, before or after; or its effect is
-   * there and its answer is lost, so that the adapter's own second try is answered as the service answers that.
+   * The call fails before it has its effect, or after; or its effect is there and its answer is lost, so that the adapter's
+   * own second try is answered as the service answers that.
    */
-  readonly how: 'death before' | 'death after' | 'failure before' | 'failure after' | 'lost answer';
+  readonly how: 'failure before' | 'failure after' | 'lost answer';
   /** Calls so far, over all stores that share this. */
   calls: number;
 }
 
-/** The store of a process that is interrupted. */
+/** The store of a process that meets one failure and lives; one that dies is in `../kit/mortal.ts`. */
 export function interrupted(store: BlobStore, interruption: Interruption): BlobStore {
   const { at, how } = interruption;
-  const isDeath = how.startsWith('death');
   const fail = (): never => {
-    if (isDeath) throw new Error('the process is dead');
     throw new FirnError('FIRN_STORAGE_FAILED', { url: store.url, problem: 'the service is ill' });
   };
   const numbers = new Map<string, number>();
@@ -100,7 +98,7 @@ export function interrupted(store: BlobStore, interruption: Interruption): BlobS
       interruption.calls += 1;
       const number = interruption.calls;
       numbers.set(`${call} ${name}`, number);
-      if ((isDeath && number > at && at > 0) || (number === at && how.endsWith('before'))) fail();
+      if (number === at && how.endsWith('before')) fail();
     },
     after(call, name) {
       if (!isIt(call, name)) return undefined;
@@ -114,11 +112,6 @@ export function interrupted(store: BlobStore, interruption: Interruption): BlobS
       if (isIt(call, name) && how.endsWith('after')) fail();
     },
   });
-}
-
-/** The store of a process that dies at its n-th call: before the call has an effect, or after. */
-export function mortal(store: BlobStore, at: number, when: 'before' | 'after'): BlobStore {
-  return interrupted(store, { at, how: `death ${when}`, calls: 0 });
 }
 
 /** Names what is called, as `read chunk-index/aa`. */

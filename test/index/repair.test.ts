@@ -9,9 +9,10 @@ import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
 import { hashOf, locationOf } from '../kit/arbitraries.ts';
 import { damage } from '../kit/damage.ts';
+import { deathsOf, Life, mortalStore, ProcessDied } from '../kit/mortal.ts';
 import { archiveAll, contentOf, createTestRepository, upload } from '../kit/repository.ts';
-import { hooked, type Interruption } from './index-kit.ts';
-import { expectRight, interruptedRuin, makeRuin, openPlain, repairRuin } from './repair-ruin.ts';
+import { hooked } from './index-kit.ts';
+import { expectRight, makeRuin, openPlain, repairRuin } from './repair-ruin.ts';
 import {
   copyOf,
   deleteAll,
@@ -241,31 +242,28 @@ describe('repair beside others', () => {
     const ruin = await makeRuin();
     const start = await fingerprintOf(ruin.state);
     const whole = await copyOf(ruin.state);
-    const counting: Interruption = { at: 0, how: 'death before', calls: 0 };
-    await repairRuin(interruptedRuin(ruin.data, whole, counting));
+    const life = new Life();
+    const run = (state: BlobStore, of: Life) =>
+      repairRuin({ data: mortalStore(ruin.data, of), state: mortalStore(state, of) });
+    await run(whole, life);
     const end = await fingerprintOf(whole);
     await expectRight(whole, ruin);
 
     const states = new Set<string>();
-    let points = 0;
-    for (const how of ['death before', 'death after'] as const) {
-      for (let at = 1; at <= counting.calls; at += 1) {
-        const state = await copyOf(ruin.state);
-        const interruption: Interruption = { at, how, calls: 0 };
-        await expect(repairRuin(interruptedRuin(ruin.data, state, interruption))).rejects.toThrow('process is dead');
-        points += 1;
-        // What is left is the same after many of them, since most only read: then so is what comes of it.
-        const left = await fingerprintOf(state);
-        if (states.has(left)) continue;
-        states.add(left);
-        if (left !== start && left !== end) expect(await namesOf(state, REPAIR_MARKER)).toEqual([REPAIR_MARKER]);
-        expect((await openPlain(state).lookup(ruin.found)).size).toBe(ruin.found.length);
-        expect(await repairRuin({ data: ruin.data, state })).toMatchObject({ finished: true, roots: 256 });
-        await expectRight(state, ruin);
-      }
+    const deaths = deathsOf(life);
+    for (const death of deaths) {
+      const state = await copyOf(ruin.state);
+      await expect(run(state, new Life(death))).rejects.toBeInstanceOf(ProcessDied);
+      // What is left is the same after many of them, since most only read: then so is what comes of it.
+      const left = await fingerprintOf(state);
+      if (states.has(left)) continue;
+      states.add(left);
+      if (left !== start && left !== end) expect(await namesOf(state, REPAIR_MARKER)).toEqual([REPAIR_MARKER]);
+      expect((await openPlain(state).lookup(ruin.found)).size).toBe(ruin.found.length);
+      expect(await repairRuin({ data: ruin.data, state })).toMatchObject({ finished: true, roots: 256 });
+      await expectRight(state, ruin);
     }
-    process.stdout.write(`${points} points at which a repair died, ${states.size} states that it left\n`);
-    expect(points).toBe(2 * counting.calls);
+    process.stdout.write(`${deaths.length} points at which a repair died, ${states.size} states that it left\n`);
     expect(states.size).toBeGreaterThan(25);
   }, 60_000);
 

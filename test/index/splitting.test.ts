@@ -6,7 +6,8 @@ import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
 import { locationOf } from '../kit/arbitraries.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
-import { flushed, hooked, keys, locationsIn, missingFrom, mortal, open, shardNames, watched } from './index-kit.ts';
+import { dyingStore, ProcessDied } from '../kit/mortal.ts';
+import { flushed, hooked, keys, locationsIn, missingFrom, open, shardNames, watched } from './index-kit.ts';
 
 /** No shard over the limit, none below another, and all of it found by a fresh session. */
 async function expectWhole(store: BlobStore, locations: readonly ChunkLocation[], entriesMax = 8): Promise<void> {
@@ -71,10 +72,10 @@ describe('a process that dies at any call of a split', () => {
       for (let at = 1; died; at += 1) {
         const { store, locations } = await grown(30);
         const added = locationsIn('ab', 2, 'added');
-        died = await flushed(open(mortal(store, at, when)), added).then(
+        died = await flushed(open(dyingStore(store, at, when)), added).then(
           () => false,
           (error: Error) => {
-            expect(error.message).toBe('the process is dead');
+            expect(error).toBeInstanceOf(ProcessDied);
             return true;
           },
         );
@@ -96,7 +97,7 @@ describe('a process that dies at any call of a split', () => {
 
   test('is healed also by a flush that brings nothing new to the root', async () => {
     const { store, locations } = await grown(30);
-    await flushed(open(mortal(store, 12, 'after')), locationsIn('ab', 2, 'added')).catch(() => {});
+    await flushed(open(dyingStore(store, 12, 'after')), locationsIn('ab', 2, 'added')).catch(() => {});
     expect(await shardNames(store)).toContain('ab');
     await flushed(open(store), locations.slice(0, 1));
     expect(await shardNames(store)).not.toContain('ab');

@@ -5,13 +5,13 @@ import { encodeHeader, encodeRecord, headerBytes, recordId } from '../../src/jou
 import { decodePartition } from '../../src/journal/partition-decoding.ts';
 import type { JournalRecord } from '../../src/journal/record.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
+import { dyingStore, ProcessDied } from '../kit/mortal.ts';
 import {
   allPaths,
   type Clock,
   createClock,
   createState,
   intercepted,
-  mortal,
   numberOf,
   partitionBlobs,
   pathsOf,
@@ -282,12 +282,12 @@ describe('a compaction that dies', () => {
           clock = createClock();
           state = createState(clock);
           await appendBatches(batches, open());
-          const dying = open(mortal(state, { at, when }));
+          const dying = open(dyingStore(state, at, when));
           await dying.compact(everything).then(
             () => {
               ended = true;
             },
-            (error: Error) => expect(error.message).toBe('the process is dead'),
+            (error) => expect(error).toBeInstanceOf(ProcessDied),
           );
           const all = await state.list({ prefix: 'journal/' });
           const isSwapped = (await Array.fromAsync(all)).length < 2 * batches.length + 1;

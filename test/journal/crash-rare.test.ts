@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { type Journal, openJournal } from '../../src/journal/journal.ts';
 import { encodeHeader, encodeRecord } from '../../src/journal/partition.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
-import { allPaths, createClock, createState, mortal, partitionBlobs, settings, upload } from './journal-kit.ts';
+import { dyingStore, ProcessDied } from '../kit/mortal.ts';
+import { allPaths, createClock, createState, partitionBlobs, settings, upload } from './journal-kit.ts';
 
 const MANIFEST = 'journal/photos/manifest';
 
@@ -37,11 +38,11 @@ async function dieEverywhere<T>(
     for (let at = 1; !isDone; at += 1) {
       const world = createWorld();
       const prepared = await prepare(world);
-      await act(world.open(mortal(world.state, { at, when })), prepared).then(
+      await act(world.open(dyingStore(world.state, at, when)), prepared).then(
         () => {
           isDone = true;
         },
-        (error: Error) => expect(error.message).toBe('the process is dead'),
+        (error) => expect(error).toBeInstanceOf(ProcessDied),
       );
       deaths += isDone ? 0 : 1;
       await verify(world, prepared, isDone);

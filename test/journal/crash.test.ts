@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { type Journal, openJournal } from '../../src/journal/journal.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
+import { dyingStore, ProcessDied } from '../kit/mortal.ts';
 import {
   allPaths,
   type Clock,
   createClock,
   createState,
-  mortal,
   numberOf,
   partitionBlobs,
   pathsOf,
@@ -67,8 +67,8 @@ describe('a process that dies at any call', () => {
         const clock = createClock();
         const state = createState(clock);
         const life: Life = { acknowledged: [], retiring: new Set(), ended: false };
-        const journal = openJournal(mortal(state, { at, when }), 'photos', smallSettings, { now: clock.now });
-        await live(journal, life, 'a').catch((error: Error) => expect(error.message).toBe('the process is dead'));
+        const journal = openJournal(dyingStore(state, at, when), 'photos', smallSettings, { now: clock.now });
+        await live(journal, life, 'a').catch((error) => expect(error).toBeInstanceOf(ProcessDied));
         ended = life.ended;
         deaths = at;
         await survive(state, clock, life);
@@ -82,7 +82,7 @@ describe('a process that dies at any call', () => {
       const clock = createClock();
       const state = createState(clock);
       const life: Life = { acknowledged: [], retiring: new Set(), ended: false };
-      const store = mortal(state, { at, when: at % 2 === 0 ? 'before' : 'after' });
+      const store = dyingStore(state, at, at % 2 === 0 ? 'before' : 'after');
       const dying = openJournal(store, 'photos', smallSettings, { now: clock.now });
       const living = openJournal(state, 'photos', smallSettings, { now: clock.now });
       const other: Life = { ...life, ended: false };

@@ -3,7 +3,7 @@
  * order that a seed decides, one storage operation at a time. What comes of it is held to a model: the records that were
  * acknowledged, and when.
  *
- * A failure names its seed and path, and the plan; FIRN_TEST_SEED=<seed> runs the same plans again.
+ * A failure names its seed and path, and the plan; TEST_SEED=<seed> runs the same plans again.
  */
 import fc from 'fast-check';
 import { expect, it, vi } from 'vitest';
@@ -14,6 +14,7 @@ import type { JournalRecord } from '../../src/journal/record.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
 import { isComplete } from '../crash/complete.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
+import { testSeed } from '../kit/random.ts';
 import { Schedule } from '../kit/schedule.ts';
 import { intercepted, settings } from './journal-kit.ts';
 
@@ -420,8 +421,7 @@ function checkOrder(
   }
 }
 
-const seed = process.env.FIRN_TEST_SEED;
-const parameters = { numRuns: isComplete ? 3_000 : 40, ...(seed !== undefined && { seed: Number(seed) }) };
+const parameters = { numRuns: isComplete ? 1_000 : 40, ...(testSeed !== undefined && { seed: testSeed }) };
 
 it('processes that append, seal, compact, publish and die in any order lose nothing and keep the order of each path', {
   timeout: 3_600_000,

@@ -77,23 +77,6 @@ export function intercepted(
   });
 }
 
-/** The store of a process that dies at its n-th call: before the call has an effect, or after. */
-export function mortal(state: BlobStore, death: { at: number; when: 'before' | 'after' }): BlobStore {
-  let calls = 0;
-  const die = () => {
-    throw new Error('the process is dead');
-  };
-  return intercepted(state, {
-    before: () => {
-      calls += 1;
-      if (calls > death.at || (calls === death.at && death.when === 'before')) die();
-    },
-    after: () => {
-      if (calls >= death.at) die();
-    },
-  });
-}
-
 let gc: (() => void) | undefined;
 
 /** Collects all garbage now, so that a test can see what is held. */

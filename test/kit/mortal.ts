@@ -66,12 +66,20 @@ export function mortalStore(store: BlobStore, life: Life): BlobStore {
       }
       return async (...args: unknown[]) => {
         const operation = life.begin(String(key), String(args[0]));
-        const result: unknown = await Reflect.apply(method, target, args);
-        life.end(operation);
-        return result;
+        try {
+          return (await Reflect.apply(method, target, args)) as unknown;
+        } finally {
+          // Also where the store refuses: nobody learns of that either.
+          life.end(operation);
+        }
       };
     },
   });
+}
+
+/** The store of a process that dies there. */
+export function dyingStore(store: BlobStore, operation: number, moment: DeathMoment): BlobStore {
+  return mortalStore(store, new Life({ operation, moment }));
 }
 
 export function mortalContainers(containers: Containers, life: Life): Containers {

@@ -1,6 +1,9 @@
 /** Choices of tests that a seed decides: whole numbers from 0 up to, and without, `below`. */
 export type Choose = (below: number) => number;
 
+/** What a failed run printed, to run it again: TEST_SEED=<seed>. */
+export const testSeed = process.env.TEST_SEED === undefined ? undefined : Number(process.env.TEST_SEED);
+
 /** Mulberry32: 32 bits of state are enough for a test's choices. */
 export function chooserFrom(seed: number): Choose {
   let state = seed >>> 0;
