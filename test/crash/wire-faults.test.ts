@@ -5,15 +5,22 @@
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { isFirnError } from '../../src/errors.ts';
+import { publishNow } from '../../src/local/demo/watch.ts';
+import { hostFunctions } from '../../src/local/stack.ts';
 import type { Containers } from '../../src/repository.ts';
 import { connectStorage } from '../../src/storage/connect.ts';
+import { startHosted } from '../e2e/hosted.ts';
 import { azuriteConnectionString, uniqueName } from '../kit/azurite.ts';
 import { startFaultyProxy } from '../kit/faulty-proxy.ts';
 import { removeFolder } from '../kit/local-tree.ts';
+import { testSeed } from '../kit/random.ts';
+import { contentOf } from '../kit/repository.ts';
 import { checkSnapshots } from './checks.ts';
 import { isComplete } from './complete.ts';
+import { patience, publishedAtLast } from './hosted-end.ts';
 import { createScenario, passphrasesOf, variants } from './scenario.ts';
 import { addFaults, type FaultKind, faultKinds } from './wire-faults.ts';
 import { runTimersOnce, startProcess, type World } from './world.ts';
@@ -21,6 +28,10 @@ import { runTimersOnce, startProcess, type World } from './world.ts';
 const SEEDS = isComplete ? 10 : 1;
 const TRIES_MAX = 60;
 const ODDS = 15;
+/** Between the uploads: some of them are archived and published meanwhile. */
+const ROUND_MS = 1_000;
+/** Faults that the hosted functions meet. */
+const HOSTED_FAULTS = isComplete ? 500 : 25;
 
 async function untilItPasses(work: () => Promise<void>): Promise<number> {
   for (let tries = 1; ; tries += 1) {
@@ -44,7 +55,8 @@ describe.each(tried)('a bad network ($name)', (variant) => {
     const done = new Map<FaultKind, number>();
     let requests = 0;
     let tries = 0;
-    for (let seed = 1; seed <= SEEDS; seed += 1) {
+    const seeds = testSeed === undefined ? Array.from({ length: SEEDS }, (_, at) => at + 1) : [testSeed];
+    for (const seed of seeds) {
       const folder = await mkdtemp(path.join(tmpdir(), 'firn-wire-'));
       const proxy = await startFaultyProxy(azuriteConnectionString());
       try {
@@ -74,4 +86,37 @@ describe.each(tried)('a bad network ($name)', (variant) => {
     for (const kind of faultKinds) process.stdout.write(`  ${kind}: ${done.get(kind) ?? 0}\n`);
     expect(total).toBeGreaterThan(20);
   });
+});
+
+it('functions on a bad network archive all that is uploaded', { timeout: 600_000 }, async () => {
+  await using hosted = await startHosted({ FIRN_BATCH_RECORDS_MAX: '5' });
+  const { stack, repository } = hosted;
+  await stack.host.kill();
+  const proxy = await startFaultyProxy(stack.connectionString);
+  const logs: string[] = [];
+  const environment = { ...stack.environment, FIRN_STORAGE: proxy.connectionString };
+  try {
+    await using host = await hostFunctions(environment, { httpPort: 0, onLog: (line) => logs.push(line) });
+    const faults = addFaults(proxy, { seed: testSeed ?? 1, odds: ODDS, flipIn: (url) => /-(data|state)\//.test(url) });
+    const faultCount = () => [...faults.done.values()].reduce((sum, count) => sum + count, 0);
+    const expected: Record<string, string> = {};
+    for (let round = 1; faultCount() < HOSTED_FAULTS; round += 1) {
+      for (let n = 0; n < 10; n += 1) {
+        const name = `file ${(7 * round + n) % 40}`;
+        expected[name] = `${name} of round ${round}`;
+        await hosted.put(`photos/${name}`, expected[name]);
+      }
+      // A fault may end it; there is a next one.
+      await publishNow(host.url, 'photos').catch(() => undefined);
+      await delay(ROUND_MS);
+    }
+    const faultsDone = faultCount();
+    proxy.fault = () => undefined;
+    await expect.poll(() => publishedAtLast(repository, host.url, hosted), patience).toEqual(expected);
+    for await (const snapshot of repository.snapshots.list()) await contentOf(repository, snapshot);
+    expect(logs.filter((line) => line.includes('FIRN_INTERNAL'))).toEqual([]);
+    process.stdout.write(`hosted functions: ${faults.requests()} requests, ${faultsDone} faults\n`);
+  } finally {
+    await proxy.stop();
+  }
 });
