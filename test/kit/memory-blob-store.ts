@@ -127,14 +127,14 @@ function storeOver(
     options?.signal?.throwIfAborted();
   }
 
-  function containerOf(name: string): Container {
+  function containerOf(): Container {
     const container = containers.get(containerName);
     if (container === undefined) throw new FirnError('FIRN_CONTAINER_MISSING', { url: `memory:${containerName}` });
     return container;
   }
 
   function blobOf(name: string): Blob {
-    return containerOf(name).get(name) ?? fail('missing', name);
+    return containerOf().get(name) ?? fail('missing', name);
   }
 
   /** The HTTP date has seconds only. */
@@ -179,7 +179,7 @@ function storeOver(
       sealed: false,
       lease: options.lease,
     };
-    containerOf(name).set(name, blob);
+    containerOf().set(name, blob);
     return { etag: blob.etag };
   }
 
@@ -227,7 +227,7 @@ function storeOver(
       checkMetadata(options?.metadata);
       const copy = Buffer.from(body);
       await enter(options);
-      if (containerOf(name).has(name)) fail('exists', name);
+      if (containerOf().has(name)) fail('exists', name);
       return put(name, copy, options ?? {});
     },
 
@@ -238,7 +238,7 @@ function storeOver(
       const pieces: Buffer[] = [];
       for await (const piece of abortablePieces(body, options?.signal)) pieces.push(Buffer.from(piece));
       await enter(options);
-      if (containerOf(name).has(name)) fail('exists', name);
+      if (containerOf().has(name)) fail('exists', name);
       return put(name, Buffer.concat(pieces), options ?? {});
     },
 
@@ -247,7 +247,7 @@ function storeOver(
       checkMetadata(options.metadata);
       const copy = Buffer.from(body);
       await enter(options);
-      const blob = containerOf(name).get(name);
+      const blob = containerOf().get(name);
       // The service says «condition not met» of a blob that is not there.
       if (blob === undefined || blob.etag !== options.ifMatch) return fail('changed', name);
       refuseLeased(name, blob);
@@ -292,10 +292,10 @@ function storeOver(
       const prefix = options.prefix ?? '';
       checkPrefix(prefix);
       await enter(options);
-      const names = [...containerOf('').keys()].filter((name) => name.startsWith(prefix)).sort(compareNames);
+      const names = [...containerOf().keys()].filter((name) => name.startsWith(prefix)).sort(compareNames);
       for (const name of names) {
         await enter(options);
-        const blob = containerOf('').get(name);
+        const blob = containerOf().get(name);
         if (blob !== undefined) yield { name, ...propertiesOf(blob) } satisfies BlobItem;
       }
     },
@@ -305,7 +305,7 @@ function storeOver(
       checkFolderPrefix(prefix);
       await enter(options);
       const folders = new Set<string>();
-      for (const name of containerOf('').keys()) {
+      for (const name of containerOf().keys()) {
         const end = name.startsWith(prefix) ? name.indexOf('/', prefix.length) : -1;
         if (end !== -1) folders.add(name.slice(prefix.length, end + 1));
       }
@@ -318,7 +318,7 @@ function storeOver(
     async delete(name, options = {}) {
       checkBlobName(name);
       await enter(options);
-      const container = containerOf(name);
+      const container = containerOf();
       const blob = container.get(name);
       if (blob === undefined) return false;
       if (options.ifMatch !== undefined && options.ifMatch !== blob.etag) fail('changed', name);
@@ -332,7 +332,7 @@ function storeOver(
       checkAppendBlock(first);
       const copy = Buffer.from(first);
       await enter(options);
-      const container = containerOf(name);
+      const container = containerOf();
       if (container.has(name)) fail('exists', name);
       const blob: Blob = {
         kind: 'append',
@@ -396,7 +396,7 @@ function storeOver(
       checkBlobName(name);
       checkLeaseId(leaseId);
       await enter(options);
-      const blob = containerOf(name).get(name);
+      const blob = containerOf().get(name);
       if (blob?.lease?.id !== leaseId) return false;
       blob.lease = undefined;
       return true;
