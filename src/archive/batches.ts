@@ -16,6 +16,7 @@ import { checkSourceName, sourceNameProblem } from '../journal/source-name.ts';
 import { parseJsonBlob } from '../sealing/json-blob.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import { type BlobProperties, type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { storageProblem } from '../storage/storage-problem.ts';
 import { compactIdle, type WaitingBatch } from './idle-batches.ts';
 import type { ArchiveParts } from './parts.ts';
 import { listReceipts } from './receipt.ts';
@@ -133,8 +134,9 @@ export async function sealDueBatches(
       for (const batch of again) due.push({ source, batch });
     } catch (error) {
       // What is wrong with one source must not hold up the others.
-      if (options.source !== undefined || !isFirnError(error)) throw error;
-      parts.onWarning(error);
+      const problem = storageProblem(error, parts.state.store.url);
+      if (options.source !== undefined || problem === undefined) throw error;
+      parts.onWarning(problem);
     }
   }
   return due;
@@ -154,8 +156,9 @@ async function compactWaiting(
     return compacted;
   } catch (error) {
     // The batches are as good as before, and are to be named again.
-    if (!isFirnError(error)) throw error;
-    parts.onWarning(error);
+    const problem = storageProblem(error, parts.state.store.url);
+    if (problem === undefined) throw error;
+    parts.onWarning(problem);
     return undefined;
   }
 }

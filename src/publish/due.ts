@@ -1,8 +1,8 @@
 /** Which sources are to be published now. */
 import { type BatchParts, batchesWithoutReceipt } from '../archive/batches.ts';
 import { listAttempts, listReceipts, sweepIfAbandoned } from '../archive/receipt.ts';
-import { isFirnError } from '../errors.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
+import { storageProblem } from '../storage/storage-problem.ts';
 
 export interface SourceState {
   /** When each waiting receipt was written. */
@@ -42,15 +42,21 @@ export async function* sourcesDue(parts: BatchParts, options?: CallOptions): Asy
   const sources = new Set<string>();
   for await (const attempts of listAttempts(parts.state.store, undefined, options)) {
     if (attempts.receiptWritten !== undefined) sources.add(attempts.source);
-    else await sweepIfAbandoned(parts.state, attempts, parts.now(), options);
+    else await orWarn(parts, () => sweepIfAbandoned(parts.state, attempts, parts.now(), options));
   }
   for (const source of sources) {
-    try {
-      if (await isSourceDue(parts, source, options)) yield source;
-    } catch (error) {
-      // What is wrong with one source must not hold up the others.
-      if (!isFirnError(error)) throw error;
-      parts.onWarning(error);
-    }
+    if (await orWarn(parts, () => isSourceDue(parts, source, options))) yield source;
+  }
+}
+
+/** What is wrong with one source must not hold up the others. */
+async function orWarn<T>({ state, onWarning }: BatchParts, work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work();
+  } catch (error) {
+    const problem = storageProblem(error, state.store.url);
+    if (problem === undefined) throw error;
+    onWarning(problem);
+    return undefined;
   }
 }

@@ -18,7 +18,8 @@ import { publishSource } from '../../src/publish/publish-source.ts';
 import { buildFiletrees, commitSnapshot, flushShards } from '../../src/publish/steps.ts';
 import type { Repository } from '../../src/repository.ts';
 import { snapshotName } from '../../src/snapshots/snapshot.ts';
-import type { BlobStore } from '../../src/storage/blob-store.ts';
+import { type BlobStore, BlobStoreError } from '../../src/storage/blob-store.ts';
+import { intercepted } from '../journal/journal-kit.ts';
 import { archiveAll, contentOf, createTestRepository, upload } from '../kit/repository.ts';
 
 async function publish(repository: Repository, source = 'src') {
@@ -223,6 +224,36 @@ test('a source that is broken does not hold up the others', async () => {
   for (const reference of sealed) await archiveBatch(fresh, reference);
   expect(await Array.fromAsync(sourcesDue(fresh))).toEqual(['aaa', 'zzz']);
   expect(warnings).toContain('FIRN_REPOSITORY_NEWER');
+});
+
+test('a source whose blobs the storage refuses to change does not hold up the others', async () => {
+  const { repository } = await createTestRepository();
+  const warnings: string[] = [];
+  const { store } = repository.state;
+  const refusing = intercepted(store, {
+    before: (_, name) => {
+      if (name.includes('/mmm/')) throw new BlobStoreError('leased', name);
+    },
+  });
+  const now = () => new Date(Date.now() + 30 * 24 * 60 * 60 * 1000);
+  const { of } = createJournals(refusing, { recordsMax: 10, uploadBytesMax: 10, ageSecondsMax: 60 }, { now });
+  const warned = {
+    ...repository,
+    state: { store: refusing },
+    journalOf: of,
+    now,
+    onWarning: ({ code }: { code: string }) => warnings.push(code),
+  };
+  for (const source of ['aaa', 'mmm', 'zzz']) await upload(repository, `${source}/a`, source);
+  const sealed = await sealDueBatches(warned, { force: true });
+  expect(sealed.map(({ source }) => source)).toEqual(['aaa', 'zzz']);
+  expect(warnings).toEqual(['FIRN_STORAGE_FAILED']);
+  for (const reference of sealed) await archiveBatch(repository, reference);
+  await archiveAll(repository, 'mmm');
+  // What an attempt left that died.
+  await store.create('receipts/mmm/0/part', Buffer.from('x'));
+  expect(await Array.fromAsync(sourcesDue(warned))).toEqual(['aaa', 'zzz']);
+  expect(new Set(warnings)).toEqual(new Set(['FIRN_STORAGE_FAILED']));
 });
 
 test('a batch is named again though the clock went back, or what is remembered makes no sense', async () => {
