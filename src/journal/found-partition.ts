@@ -16,6 +16,8 @@ export type FoundPartition =
   | { readonly is: 'mark'; readonly mark: PartitionMark; readonly sealed: SealedPartition }
   /** A compacted partition, whole. */
   | { readonly is: 'compacted'; readonly end: CompactionEnd; readonly sealed: SealedPartition }
+  /** A compacted partition that is sealed, so it was whole once, and lost its end since: what it replaces is not known. */
+  | { readonly is: 'broken'; readonly sealed: SealedPartition }
   /** A compacted partition without its end. It is not sealed: whoever writes it may be at work. */
   | { readonly is: 'unfinished' };
 
@@ -41,14 +43,17 @@ async function examine(
   { now, ...options }: CallOptions & { readonly now: () => Date },
 ): Promise<FoundPartition> {
   const count = new PartitionCount(state, source, blob);
-  if ((await readPartitionKind(state, source, blob, options)) === 'compacted') {
-    await count.readTo(await state.properties(partitionBlobName(source, blob), options), options);
-    if (count.control?.kind !== 'end') return { is: 'unfinished' };
+  const isCompacted = (await readPartitionKind(state, source, blob, options)) === 'compacted';
+  if (isCompacted) {
+    const properties = await state.properties(partitionBlobName(source, blob), options);
+    await count.readTo(properties, options);
+    if (count.control?.kind !== 'end' && !properties.sealed) return { is: 'unfinished' };
   }
   const sealed = await sealPartition(state, source, blob, { ...options, now, count });
   if (sealed === undefined) return { is: 'empty' };
   const { control } = count;
   if (control?.kind === 'end') return { is: 'compacted', end: control, sealed };
+  if (isCompacted) return { is: 'broken', sealed };
   if (control !== undefined && count.records === 0) return { is: 'mark', mark: control.kind, sealed };
   return { is: 'log', sealed };
 }

@@ -54,7 +54,7 @@ async function takeUpStray(
   const { state, source, manifests, now } = parts;
   const found = await examinePartition(state, source, blob, { ...options, now });
   const at = item.lastModified.toISOString();
-  if (found.is === 'compacted') return await takeUpCompacted(parts, blob, found, at, options);
+  if (found.is === 'compacted' || found.is === 'broken') return await takeUpCompacted(parts, blob, found, at, options);
   // Only a log was ever acknowledged by itself. A leave or a rejoin counts from when the manifest names it.
   const step = async (current: Manifest) => {
     if (!(await partitionExists(state, source, blob, options))) return undefined;
@@ -66,23 +66,26 @@ async function takeUpStray(
 /**
  * A compacted partition counts from when the manifest names it: before, all that it stands for is there, and may be published
  * by now. Only where the manifest was brought back from an older copy are those named and gone; then this is what is left.
+ * Where its end is damaged, all that is named and gone counts for what it stands for.
  */
 async function takeUpCompacted(
   parts: JournalParts,
   blob: string,
-  { end, sealed }: Extract<FoundPartition, { is: 'compacted' }>,
+  found: Extract<FoundPartition, { is: 'compacted' | 'broken' }>,
   at: string,
   options?: CallOptions,
 ): Promise<BatchInfo[]> {
   const { state, source, manifests } = parts;
-  const replaces = new Set(end.replaces);
+  const { sealed } = found;
   const existing = new Set<string>();
   for await (const { partition } of listJournal(state, source, options)) {
     if (partition !== undefined) existing.add(partition);
   }
-  const someAreGone = !end.replaces.every((each) => existing.has(each));
+  const isGone = (each: string) => !existing.has(each);
   const step = async (current: Manifest) => {
     if (!(await partitionExists(state, source, blob, options))) return undefined;
+    const replaces = new Set(found.is === 'compacted' ? found.end.replaces : sealedBlobs(current).filter(isGone));
+    const someAreGone = [...replaces].some(isGone);
     const numbers = current.partitions.filter((each) => replaces.has(each.blob)).map(({ partition }) => partition);
     const entry = { ...sealed, partition: Math.max(0, ...numbers), blob, created: at } as const;
     const swapped = someAreGone
@@ -91,6 +94,10 @@ async function takeUpCompacted(
     return swapped ?? withDiscarded(current, blob, at);
   };
   return infoIfSealed(blob, await manifests.update(step, options));
+}
+
+function sealedBlobs({ partitions }: Manifest): string[] {
+  return partitions.filter(({ state, mark }) => state === 'sealed' && mark === undefined).map(({ blob }) => blob);
 }
 
 function infoIfSealed(blob: string, { manifest, changed }: { manifest: Manifest; changed: boolean }): BatchInfo[] {

@@ -5,12 +5,12 @@ import { encodeHeader, encodeRecord, headerBytes, recordId } from '../../src/jou
 import { decodePartition } from '../../src/journal/partition-decoding.ts';
 import type { JournalRecord } from '../../src/journal/record.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
+import { createMemoryAccount, type MemoryAccount } from '../kit/memory-blob-store.ts';
 import { dyingStore, ProcessDied } from '../kit/mortal.ts';
 import {
   allPaths,
   type Clock,
   createClock,
-  createState,
   intercepted,
   numberOf,
   partitionBlobs,
@@ -20,6 +20,7 @@ import {
 } from './journal-kit.ts';
 
 let clock: Clock;
+let account: MemoryAccount;
 let state: BlobStore;
 let journal: Journal;
 const open = (store = state, options: Partial<typeof settings> = {}) =>
@@ -42,7 +43,8 @@ const small = (count: number) => names(count).map((name) => [upload(name)]);
 
 beforeEach(() => {
   clock = createClock();
-  state = createState(clock);
+  account = createMemoryAccount({ now: () => clock.ms });
+  state = account.container('state');
   journal = open();
 });
 
@@ -177,7 +179,8 @@ describe('what is not compacted', () => {
         await state.createAppend(blob, Buffer.concat([body, newer]));
       },
     ]) {
-      state = createState(clock);
+      account = createMemoryAccount({ now: () => clock.ms });
+      state = account.container('state');
       journal = open();
       await appendBatches(small(10));
       const blobs = await partitionBlobs(state, 'photos');
@@ -280,7 +283,8 @@ describe('a compaction that dies', () => {
         let at = 1;
         for (; !ended; at += 1) {
           clock = createClock();
-          state = createState(clock);
+          account = createMemoryAccount({ now: () => clock.ms });
+          state = account.container('state');
           await appendBatches(batches, open());
           const dying = open(dyingStore(state, at, when));
           await dying.compact(everything).then(
@@ -377,6 +381,60 @@ it('a manifest that was brought back from before a compaction finds its records 
   expect(await open().sealDue()).toMatchObject([{ records: 8 }]);
   expect(await allPaths(open())).toEqual(names(8));
   expect(await partitionBlobs(state, 'photos')).toHaveLength(1);
+});
+
+describe('a compacted partition whose end is damaged', () => {
+  /** Flips a bit of the last record of the only compacted partition. */
+  async function damageEnd(blob: string): Promise<void> {
+    const { body } = await account.container('state').read(blob);
+    const bytes = Buffer.from(body);
+    bytes[bytes.length - 10]! ^= 1;
+    account.overwrite('state', blob, bytes);
+  }
+
+  it('is a batch with what is whole in it when the manifest is lost: it was whole once, for it is sealed', async () => {
+    await appendBatches(small(8));
+    await journal.compact(everything);
+    const [blob] = await partitionBlobs(state, 'photos');
+    await damageEnd(blob!);
+    await state.delete(MANIFEST);
+    const other = open();
+    expect(await allPaths(other)).toEqual(names(8));
+    await other.sealDue();
+    const [{ batch } = { batch: '' }] = await other.batches();
+    const reading = other.read(batch);
+    await Array.fromAsync(reading);
+    expect(reading.report().corrupt).toHaveLength(1);
+  });
+
+  it('and that nobody named goes, unless a manifest from before it names what is gone', async () => {
+    for (const isOlder of [false, true]) {
+      await appendBatches(small(8));
+      const { body } = await state.read(MANIFEST);
+      const before = await partitionBlobs(state, 'photos');
+      if (isOlder) await journal.compact(everything);
+      else {
+        const dying = intercepted(state, {
+          before: (call) => {
+            if (call === 'replace') throw new Error('the process is dead');
+          },
+        });
+        await expect(open(dying).compact(everything)).rejects.toThrow('the process is dead');
+      }
+      const [blob] = (await partitionBlobs(state, 'photos')).filter((name) => !before.includes(name));
+      await damageEnd(blob!);
+      await state.delete(MANIFEST);
+      await state.create(MANIFEST, body);
+      clock.ms += 11 * 60_000;
+      await open().sealDue();
+      const left = await partitionBlobs(state, 'photos');
+      expect(left).toEqual(isOlder ? [blob] : before);
+      // For the next round.
+      for (const name of left) await state.delete(name);
+      await state.delete(MANIFEST);
+      journal = open();
+    }
+  });
 });
 
 it('what was left is given up after a week, and not before', async () => {
