@@ -29,7 +29,7 @@ import {
   type Snapshot,
 } from '../snapshots/snapshot.ts';
 import type { Head } from '../snapshots/snapshot-store.ts';
-import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { type BlobContent, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import type { PublishParts } from './parts.ts';
 import { retirePublished } from './retire.ts';
 
@@ -144,15 +144,39 @@ interface StoredPlan {
   readonly etag: string;
 }
 
-/** The plan on this head; undefined when there is none. A plan that cannot be read is removed: it is only a decision. */
+const READS_MAX = 2;
+
+/**
+ * The plan on this head; undefined when there is none. A plan that cannot be read is removed: it is only a decision. But
+ * somebody may be following it, so it is read once more before: it may have been damaged on the way.
+ */
 async function findPlan(state: SealedBlobs, name: string, options?: CallOptions): Promise<StoredPlan | undefined> {
+  for (let reads = 1; ; reads += 1) {
+    const found = await readIfThere(state, name, options);
+    if (found === undefined) return undefined;
+    const { etag } = found.properties;
+    try {
+      return { plan: parsePlan(name, await state.open('plan', name, found.body)), etag };
+    } catch (error) {
+      if (!isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED')) throw error;
+      if (reads < READS_MAX) continue;
+      await deletePlan(state, name, etag, options);
+      return undefined;
+    }
+  }
+}
+
+async function readIfThere(
+  { store }: SealedBlobs,
+  name: string,
+  options?: CallOptions,
+): Promise<BlobContent | undefined> {
   try {
-    const found = await state.find('plan', name, options);
-    return found && { plan: parsePlan(name, found.body), etag: found.etag };
+    return await store.read(name, options);
   } catch (error) {
-    if (!isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED')) throw error;
-    await state.store.delete(name, options);
-    return undefined;
+    if (isBlobFailure(error, 'missing')) return undefined;
+    if (isBlobFailure(error, 'offline')) throw new FirnError('FIRN_BLOB_OFFLINE', { blob: name }, { cause: error });
+    throw error;
   }
 }
 

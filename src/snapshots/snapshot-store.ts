@@ -189,7 +189,8 @@ export class SnapshotStore {
 
   /**
    * The newest snapshot of the head's source that was published after the head; undefined where the head is the newest,
-   * as it is unless the state container was brought back from an older copy. A damaged one that may be of any source is
+   * as it is unless the state container was brought back from an older copy. One that went on from an earlier snapshot than
+   * the head is none: it was published beside it, and what it holds is not in the head. A damaged one that may be of any source is
    * handed to `onDamaged`.
    * @throws the error of a damaged snapshot of the source that is newer.
    */
@@ -200,9 +201,12 @@ export class SnapshotStore {
     const { source } = head.snapshot;
     const from = snapshotName(head.snapshot);
     let latest: Snapshot | undefined;
+    const later = new Map<string, Snapshot>();
     const known: Links[] = [];
     let damaged: DamagedSnapshot[] = [];
-    for (const name of await this.names(options)) {
+    const names = await this.names(options);
+    const early = new Set(names.filter((name) => name <= from).map(idInName));
+    for (const name of names) {
       if (name <= from) continue;
       const links = this.#links.get(name);
       if (links !== undefined && links.source !== source) {
@@ -215,6 +219,8 @@ export class SnapshotStore {
         known.push({ source: snapshot.source, parent });
         this.#links.set(name, { source: snapshot.source, parent });
         if (snapshot.source !== source) continue;
+        later.set(snapshot.id, snapshot);
+        if (!goesOnFrom(head.snapshot, snapshot, later, early)) continue;
         latest = snapshot;
         damaged = [];
       } catch (error) {
@@ -260,6 +266,29 @@ export class SnapshotStore {
   /** Tells the sources of snapshots apart without telling their names. */
   #sourceTag(source: string): Hash {
     return this.#keys.hash(Buffer.from(`source\0${source}`));
+  }
+}
+
+/**
+ * Whether one snapshot followed the other, by the parents in between. Where one of those cannot be read it is believed. Pure.
+ * @param later those after the head that can be read, by their ids.
+ * @param early ids of the head and of all that is before it.
+ */
+function goesOnFrom(
+  head: Snapshot,
+  snapshot: Snapshot,
+  later: ReadonlyMap<string, Snapshot>,
+  early: ReadonlySet<string | undefined>,
+): boolean {
+  let at = snapshot;
+  for (;;) {
+    const { parent } = at;
+    if (parent === head.id) return true;
+    if (parent === undefined || early.has(parent)) return false;
+    const before = later.get(parent);
+    // A parent is earlier than its child, so this ends.
+    if (before === undefined || snapshotName(before) >= snapshotName(at)) return true;
+    at = before;
   }
 }
 

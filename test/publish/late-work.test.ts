@@ -16,10 +16,11 @@ import { sourcesDue } from '../../src/publish/due.ts';
 import { planPublish } from '../../src/publish/plan.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import { buildFiletrees, commitSnapshot, flushShards } from '../../src/publish/steps.ts';
-import type { Repository } from '../../src/repository.ts';
+import { openRepository, type Repository } from '../../src/repository.ts';
 import { snapshotName } from '../../src/snapshots/snapshot.ts';
 import { type BlobStore, BlobStoreError } from '../../src/storage/blob-store.ts';
 import { intercepted } from '../journal/journal-kit.ts';
+import { createMemoryAccount } from '../kit/memory-blob-store.ts';
 import { archiveAll, contentOf, createTestRepository, upload } from '../kit/repository.ts';
 
 async function publish(repository: Repository, source = 'src') {
@@ -254,6 +255,43 @@ test('a source whose blobs the storage refuses to change does not hold up the ot
   await store.create('receipts/mmm/0/part', Buffer.from('x'));
   expect(await Array.fromAsync(sourcesDue(warned))).toEqual(['aaa', 'zzz']);
   expect(new Set(warnings)).toEqual(new Set(['FIRN_STORAGE_FAILED']));
+});
+
+test('a plan that was damaged on the way only is followed, and one that is damaged is removed in that version only', async () => {
+  const account = createMemoryAccount();
+  const { repository } = await createTestRepository({ containers: account });
+  await upload(repository, 'src/a', 'one');
+  await archiveAll(repository, 'src');
+  const plan = (await planPublish(repository, 'src'))!;
+  const flips = { left: 1 };
+  let replacing: (() => Promise<void>) | undefined;
+  const containers = {
+    container: (name: string) => {
+      const store = account.container(name);
+      const instead = async (call: string, blob: string) => {
+        if (call === 'delete' && blob === plan.plan) await replacing?.();
+        if (call !== 'read' || blob !== plan.plan || flips.left === 0) return undefined;
+        flips.left -= 1;
+        const content = await store.read(blob);
+        const body = Buffer.from(content.body);
+        body[100]! ^= 1;
+        return { ...content, body };
+      };
+      return intercepted(store, { instead });
+    },
+  };
+  const flipped = await openRepository(containers, repository.settings);
+  expect(await planPublish(flipped, 'src')).toEqual(plan);
+
+  // Another publisher puts its plan in the place of the damaged one just now.
+  flips.left = 2;
+  const { store } = repository.state;
+  replacing = async () => {
+    replacing = undefined;
+    const { body } = await store.read(plan.plan);
+    await overwrite(store, plan.plan, body);
+  };
+  expect(await planPublish(flipped, 'src')).toEqual(plan);
 });
 
 test('a batch is named again though the clock went back, or what is remembered makes no sense', async () => {

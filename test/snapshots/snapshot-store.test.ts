@@ -86,6 +86,37 @@ describe('resolving what a user typed', () => {
   });
 });
 
+describe('what was published after a head', () => {
+  const at = (day: number, id: string, parent?: string) =>
+    snapshotOf(id, { time: `2026-01-0${day}T00:00:00.000Z`, parent: parent?.padEnd(16, '0') });
+
+  async function laterThan(headId: string, snapshots: readonly Snapshot[], damaged?: Snapshot) {
+    const { repository } = await createTestRepository();
+    for (const each of snapshots) await repository.snapshots.create(each);
+    if (damaged) {
+      const name = snapshotName(damaged);
+      const { etag, metadata } = await repository.data.store.properties(name);
+      await repository.data.store.replace(name, Buffer.from('junk'), { ifMatch: etag, metadata });
+    }
+    const head = snapshots.find(({ id }) => id === headId.padEnd(16, '0'));
+    if (head === undefined) throw new Error('no head');
+    return (await repository.snapshots.laterThan({ snapshot: head, etag: '' }))?.id;
+  }
+
+  test('is the last that goes on from it, however far', async () => {
+    const chain = [at(1, '1'), at(2, '2', '1'), at(3, '3', '2'), at(4, '4', '3')];
+    expect(await laterThan('2', chain)).toBe(chain[3]?.id);
+    expect(await laterThan('4', chain)).toBeUndefined();
+    expect(await laterThan('1', chain, chain[2])).toBe(chain[3]?.id);
+  });
+
+  test('is not a snapshot that went on from an earlier one, nor what followed that', async () => {
+    const beside = [at(3, '3', '1'), at(4, '4', '3')];
+    expect(await laterThan('2', [at(1, '1'), at(2, '2', '1'), ...beside])).toBeUndefined();
+    expect(await laterThan('1', [at(1, '1'), at(2, '2')])).toBeUndefined();
+  });
+});
+
 test('a head moves only from where it was', async () => {
   const { snapshots } = (await createTestRepository()).repository;
   const [one, two, three] = ['1', '2', '3'].map((id) => snapshotOf(id));
