@@ -15,7 +15,6 @@ import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
 import { FirnError, isFirnError } from '../errors.ts';
 import { type Change, compareChanges, type EntryAttributes, pathProblem } from '../filetree/entry.ts';
 import { attributesProblem, contentProblem } from '../filetree/node.ts';
-import { hasCounts, hasTexts, parseJsonBlob } from '../sealing/json-blob.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import {
   isParent,
@@ -26,6 +25,7 @@ import {
   type SkippedPaths,
 } from '../snapshots/snapshot.ts';
 import type { BlobStore, CallOptions } from '../storage/blob-store.ts';
+import { hasCounts, hasTexts, parseJsonBlob } from '../storage/json-blob.ts';
 
 const RECEIPT_FORMAT = 1;
 export const RECEIPT_PREFIX = 'receipts/';

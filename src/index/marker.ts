@@ -7,8 +7,8 @@
  * of all roots. Whoever adopts a marker replaces it, and only who wrote it last can remove it.
  */
 import { FirnError, isFirnError } from '../errors.ts';
-import { parseJsonBlob } from '../sealing/json-blob.ts';
 import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { parseJsonBlob } from '../storage/json-blob.ts';
 import { allRoots } from './root-view.ts';
 
 export const REPAIR_MARKER = 'repair';

@@ -18,7 +18,6 @@ import {
   sweepIfAbandoned,
 } from '../archive/receipt.ts';
 import { FirnError, isFirnError } from '../errors.ts';
-import { parseJsonBlob } from '../sealing/json-blob.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import { headDifference, publishConflict } from '../snapshots/head-difference.ts';
 import {
@@ -30,6 +29,7 @@ import {
 } from '../snapshots/snapshot.ts';
 import type { Head } from '../snapshots/snapshot-store.ts';
 import { type BlobContent, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { parseJsonBlob } from '../storage/json-blob.ts';
 import type { PublishParts } from './parts.ts';
 import { retirePublished } from './retire.ts';
 

@@ -8,7 +8,7 @@
  * of the same JSON without the tag, in this order of fields.
  */
 import { FirnError } from '../errors.ts';
-import { hasNumbers, parseJsonBlob } from './json-blob.ts';
+import { hasNumbers, parseJsonBlob } from '../storage/json-blob.ts';
 import { type Keys, sameTag } from './keys.ts';
 
 export const CONFIG_NAME = 'config';

@@ -8,7 +8,7 @@
  */
 import { createCipheriv, createDecipheriv, randomBytes, type ScryptOptions, scrypt } from 'node:crypto';
 import { FirnError } from '../errors.ts';
-import { hasNumbers, parseJsonBlob } from './json-blob.ts';
+import { hasNumbers, parseJsonBlob } from '../storage/json-blob.ts';
 import { MASTER_KEY_BYTES } from './keys.ts';
 
 const KEY_FORMAT = 1;

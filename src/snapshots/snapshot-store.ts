@@ -9,10 +9,10 @@
 import { LRUCache } from 'lru-cache';
 import { pMapIterable } from 'p-map';
 import { FirnError, isFirnError } from '../errors.ts';
-import { parseJsonBlob } from '../sealing/json-blob.ts';
 import type { Hash, Keys } from '../sealing/keys.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { parseJsonBlob } from '../storage/json-blob.ts';
 import { encodeSnapshot, idInName, parseSnapshot, SNAPSHOT_PREFIX, type Snapshot, snapshotName } from './snapshot.ts';
 
 const READS_IN_FLIGHT = 16;

@@ -4,8 +4,8 @@
  */
 import { FirnError } from '../errors.ts';
 import type { FolderTotals } from '../filetree/entry.ts';
-import { hasCounts, hasTexts, parseJsonBlob } from '../sealing/json-blob.ts';
 import { type Hash, isHash } from '../sealing/keys.ts';
+import { hasCounts, hasTexts, parseJsonBlob } from '../storage/json-blob.ts';
 
 const SNAPSHOT_FORMAT = 1;
 export const SNAPSHOT_PREFIX = 'snapshots/';
