@@ -8,7 +8,7 @@
  */
 import { FirnError, isFirnError } from '../errors.ts';
 import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
-import { parseJsonBlob } from '../storage/json-blob.ts';
+import { encodeCheckedJson, parseCheckedJson } from '../storage/json-blob.ts';
 import { allRoots } from './root-view.ts';
 
 export const REPAIR_MARKER = 'repair';
@@ -31,7 +31,7 @@ export interface HeldMarker extends RepairMarker {
 
 function parseMarker(body: Buffer): RepairMarker {
   try {
-    const { started, owner, roots } = parseJsonBlob(REPAIR_MARKER, body, MARKER_FORMAT);
+    const { started, owner, roots } = parseCheckedJson(REPAIR_MARKER, body, MARKER_FORMAT);
     const isKnown = Array.isArray(roots) && roots.length > 0 && roots.every((root) => allRoots.includes(root));
     return {
       started: typeof started === 'string' ? started : 'an unknown time',
@@ -95,7 +95,7 @@ export async function takeRepairMarker(
   marker: RepairMarker,
   options?: CallOptions,
 ): Promise<HeldMarker & { readonly isNew: boolean }> {
-  const body = Buffer.from(JSON.stringify({ format: MARKER_FORMAT, ...marker, roots: marker.roots ?? null }));
+  const body = encodeCheckedJson({ format: MARKER_FORMAT, ...marker, roots: marker.roots ?? null });
   for (let tries = 0; tries < TAKE_TRIES_MAX; tries += 1) {
     const standing = await findRepairMarker(state, options);
     if (standing !== undefined && !covers(marker.roots, standing.roots)) throw unfinished(standing);

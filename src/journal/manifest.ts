@@ -3,7 +3,7 @@
  * `journal/<source>/manifest`, changed by compare-and-swap only. This module is its form and what it says; the steps from
  * one form to the next are in `manifest-steps.ts`, both pure; `manifest-store.ts` reads and writes it.
  *
- *     {"format":1,"write":"<16 hex digits>","next":<number>,"partitions":[<partition>,…]}
+ *     {"format":1,"write":"<16 hex digits>","next":<number>,"partitions":[<partition>,…],"crc32":"<8 hex digits>"}
  *     partition  {"partition":<number>,"blob":"<name>","state":"active"|"sealed"|"retired","created":"<RFC 3339>",
  *                 "sealedAt":…,"lastAt":…,"records":…,"uploadBytes":…,"blobBytes":…,"filterBytes":…,
  *                 "mark":"leave"|"rejoin","compacted":true,"held":true}
@@ -22,7 +22,8 @@
  * last leave are left: they are no batches either, until a rejoin takes the leave away. A compacted partition has the number
  * of the last one that it stands for. A batch that is held is about to be published: it is not compacted any more.
  */
-import { FirnError } from '../errors.ts';
+import { FirnError, isFirnError } from '../errors.ts';
+import { encodeCheckedJson, parseCheckedJson } from '../storage/json-blob.ts';
 
 const MANIFEST_FORMAT = 1;
 const PARTITION_DIGITS = 10;
@@ -126,7 +127,7 @@ function sealed(manifest: Manifest): PartitionEntry[] {
 }
 
 export function encodeManifest(manifest: Manifest, write: string): Buffer {
-  return Buffer.from(JSON.stringify({ format: MANIFEST_FORMAT, write, ...manifest }));
+  return encodeCheckedJson({ format: MANIFEST_FORMAT, write, ...manifest });
 }
 
 function isCount(value: unknown): value is number {
@@ -177,21 +178,10 @@ function isFlag(value: unknown): value is true | undefined {
  * @throws FIRN_REPOSITORY_NEWER.
  */
 export function parseManifest(body: Buffer, blob: string): { manifest: Manifest; write: string } | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(body.toString('utf8'));
-  } catch {
-    // Damaged, as any other form.
-    return undefined;
-  }
-  if (typeof value !== 'object' || value === null) return undefined;
-  const { format, write, next, partitions } = value as Readonly<Record<string, unknown>>;
-  if (isCount(format) && format > MANIFEST_FORMAT) {
-    throw new FirnError('FIRN_REPOSITORY_NEWER', { what: `blob ${blob}`, version: format, supported: MANIFEST_FORMAT });
-  }
-  if (format !== MANIFEST_FORMAT || typeof write !== 'string' || !isCount(next) || !Array.isArray(partitions)) {
-    return undefined;
-  }
+  const value = orUndefined(() => parseCheckedJson(blob, body, MANIFEST_FORMAT));
+  if (value === undefined) return undefined;
+  const { write, next, partitions } = value;
+  if (typeof write !== 'string' || !isCount(next) || !Array.isArray(partitions)) return undefined;
   const entries = partitions.map(parseEntry).filter((entry) => entry !== undefined);
   const current = entries.filter(({ state }) => state !== 'retired');
   const numbers = new Set(current.map(({ partition }) => partition));
@@ -201,4 +191,13 @@ export function parseManifest(body: Buffer, blob: string): { manifest: Manifest;
   const whole = entries.length === partitions.length && isUnique && active <= 1;
   if (!whole || next > PARTITION_MAX || entries.some(({ partition }) => partition >= next)) return undefined;
   return { manifest: { next, partitions: entries }, write };
+}
+
+function orUndefined<T>(parse: () => T): T | undefined {
+  try {
+    return parse();
+  } catch (error) {
+    if (isFirnError(error, 'FIRN_BLOB_DAMAGED')) return undefined;
+    throw error;
+  }
 }

@@ -8,7 +8,8 @@ import {
   takeRepairMarker,
 } from '../../src/index/marker.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
-import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
+import { encodeCheckedJson } from '../../src/storage/json-blob.ts';
+import { createMemoryAccount, createMemoryBlobStore } from '../kit/memory-blob-store.ts';
 import { hooked, watched } from './index-kit.ts';
 
 const all: RepairMarker = { started: '2026-01-02T03:04:05.000Z', owner: 'me', roots: undefined };
@@ -19,7 +20,7 @@ describe('the marker of a repair', () => {
     const store = createMemoryBlobStore();
     await takeRepairMarker(store, some('0a', 'ff'));
     const { body } = await store.read(REPAIR_MARKER);
-    expect(JSON.parse(body.toString())).toEqual({
+    expect(JSON.parse(body.toString())).toMatchObject({
       format: 1,
       started: '2026-01-02T03:04:05.000Z',
       owner: 'the other',
@@ -75,12 +76,32 @@ describe('the marker of a repair', () => {
     },
   );
 
+  test('with any flipped bit is the marker of a repair of no fewer roots, and never of a newer Firn', async () => {
+    const account = createMemoryAccount();
+    const store = account.container('state');
+    await takeRepairMarker(store, some('aa', 'bb'));
+    const { body } = await store.read(REPAIR_MARKER);
+    for (let bit = 0; bit < body.length * 8; bit += 1) {
+      const flipped = Buffer.from(body);
+      flipped[bit >> 3]! ^= 1 << (bit & 7);
+      account.overwrite('state', REPAIR_MARKER, flipped);
+      const { roots } = (await findRepairMarker(store))!;
+      if (roots !== undefined) expect(roots).toEqual(['aa', 'bb']);
+    }
+    // As an older Firn wrote it: without a checksum, and so in no newer format.
+    for (const older of ['{"format":3}', '{"format":1,"roots":["aa"]}']) {
+      account.overwrite('state', REPAIR_MARKER, Buffer.from(older));
+      expect((await findRepairMarker(store))?.roots).toEqual(older.includes('aa') ? ['aa'] : undefined);
+    }
+  });
+
   test('of a newer Firn is refused with that code, and stays', async () => {
     const store = createMemoryBlobStore();
-    await store.create(REPAIR_MARKER, Buffer.from('{"format":2}'));
+    const newer = encodeCheckedJson({ format: 2 });
+    await store.create(REPAIR_MARKER, newer);
     await expect(findRepairMarker(store)).rejects.toMatchObject({ code: 'FIRN_REPOSITORY_NEWER' });
     await expect(takeRepairMarker(store, all)).rejects.toMatchObject({ code: 'FIRN_REPOSITORY_NEWER' });
-    expect((await store.read(REPAIR_MARKER)).body.toString()).toBe('{"format":2}');
+    expect((await store.read(REPAIR_MARKER)).body).toEqual(newer);
   });
 
   test('is taken when others take and remove it at the same moment, but not for ever', async () => {

@@ -5,6 +5,7 @@ import { createJournals } from '../../src/journal/journals.ts';
 import { sourceNameProblem } from '../../src/journal/source-name.ts';
 import { numberSettings } from '../../src/settings.ts';
 import { type BlobStore, BlobStoreError } from '../../src/storage/blob-store.ts';
+import { encodeCheckedJson } from '../../src/storage/json-blob.ts';
 import {
   allPaths,
   type Clock,
@@ -348,6 +349,9 @@ describe('retiring', () => {
 describe('the manifest', () => {
   const manifest = 'journal/photos/manifest';
 
+  /** As an older Firn wrote it. */
+  const withoutChecksum = (body: Buffer) => body.toString().replace(/,"crc32":"\w+"\}$/, '}');
+
   async function replaceManifest(body: string): Promise<void> {
     await state.delete(manifest);
     await state.create(manifest, Buffer.from(body));
@@ -362,7 +366,7 @@ describe('the manifest', () => {
     const before = await small.batches();
     expect(before).toMatchObject([{ batch: named('0000000002') }]);
     const { body } = await state.read(manifest);
-    const text = body.toString();
+    const text = withoutChecksum(body);
     for (const damaged of [
       undefined,
       '',
@@ -387,7 +391,7 @@ describe('the manifest', () => {
   });
 
   it('of a newer format is refused', async () => {
-    await replaceManifest('{"format":2}');
+    await replaceManifest(encodeCheckedJson({ format: 2 }).toString());
     await expect(journal.append([upload('a')])).rejects.toMatchObject({ code: 'FIRN_REPOSITORY_NEWER' });
     await expect(journal.batches()).rejects.toMatchObject({ code: 'FIRN_REPOSITORY_NEWER' });
   });
@@ -398,7 +402,7 @@ describe('the manifest', () => {
     const { body } = await state.read(manifest);
     await journal.append([upload('b')]);
     // As if the manifest had been brought back from an old copy.
-    await replaceManifest(body.toString().replace('"next":2', '"next":7'));
+    await replaceManifest(withoutChecksum(body).replace('"next":2', '"next":7'));
     await open().append([upload('c')]);
     expect(await open().sealDue()).toEqual([]);
     clock.ms += 10 * 60_000;

@@ -19,6 +19,7 @@ import { buildFiletrees, commitSnapshot, flushShards } from '../../src/publish/s
 import { openRepository, type Repository } from '../../src/repository.ts';
 import { snapshotName } from '../../src/snapshots/snapshot.ts';
 import { type BlobStore, BlobStoreError } from '../../src/storage/blob-store.ts';
+import { encodeCheckedJson } from '../../src/storage/json-blob.ts';
 import { intercepted } from '../journal/journal-kit.ts';
 import { createMemoryAccount } from '../kit/memory-blob-store.ts';
 import { archiveAll, contentOf, createTestRepository, upload } from '../kit/repository.ts';
@@ -209,7 +210,7 @@ test('a lost answer to the creation of a receipt does not cost its parts', async
 test('a source that is broken does not hold up the others', async () => {
   const { repository } = await createTestRepository();
   for (const source of ['aaa', 'mmm', 'zzz']) await upload(repository, `${source}/a`, source);
-  await overwrite(repository.state.store, 'journal/mmm/manifest', '{"format":99}');
+  await overwrite(repository.state.store, 'journal/mmm/manifest', encodeCheckedJson({ format: 99 }));
   const warnings: string[] = [];
   const fresh: Repository = {
     ...repository,
