@@ -15,6 +15,7 @@ import {
   type EntryAttributes,
   type FileEntry,
   type FolderEntry,
+  type FolderTree,
   type LinkEntry,
   pathProblem,
 } from '../filetree/entry.ts';
@@ -77,7 +78,7 @@ class FolderScanner {
   }
 
   /** One folder: `at` is its path inside the source, empty for the top, else ending with «/». */
-  async *folder(at: string, root: Hash | undefined): AsyncGenerator<ArchiveItem> {
+  async *folder(at: string, tree: FolderTree | undefined): AsyncGenerator<ArchiveItem> {
     const { signal } = this.#options;
     signal?.throwIfAborted();
     let names: Buffer[];
@@ -88,7 +89,7 @@ class FolderScanner {
       return;
     }
     names.sort(Buffer.compare);
-    const known = this.#knownIn(root);
+    const known = this.#knownIn(tree);
     try {
       let next = await known.next();
       for (const raw of names) {
@@ -163,11 +164,11 @@ class FolderScanner {
   }
 
   /** What the tree has in a folder, by name. */
-  async *#knownIn(root: Hash | undefined): AsyncGenerator<{ name: string; known: Known }, undefined> {
+  async *#knownIn(tree: FolderTree | undefined): AsyncGenerator<{ name: string; known: Known }, undefined> {
     const filetrees = this.#options.base?.filetrees;
-    if (filetrees === undefined || root === undefined) return undefined;
+    if (filetrees === undefined || tree === undefined) return undefined;
     let held: { name: string; known: Known } | undefined;
-    for await (const entry of listFolder(filetrees, root, '', { signal: this.#options.signal })) {
+    for await (const entry of listFolder(filetrees, tree, '', { signal: this.#options.signal })) {
       if (held?.name !== entry.name) {
         if (held) yield held;
         held = { name: entry.name, known: {} };

@@ -17,13 +17,14 @@ import {
   type FileEntry,
   type FolderEntry,
   type FolderTotals,
+  type FolderTree,
   type LinkEntry,
   type PutContent,
 } from './entry.ts';
 import type { FiletreeStore } from './filetree-store.ts';
 import { FolderCursor, type NameGroup } from './folder-cursor.ts';
-import { createNodeWriter, FolderWriter, type NodeWriter, type WrittenFolder, writeEmpty } from './folder-writer.ts';
-import { encodeEntry, noTotals } from './node.ts';
+import { createNodeWriter, FolderWriter, type NodeWriter, type WrittenFolder } from './folder-writer.ts';
+import { emptyLeaf, encodeEntry, noTotals } from './node.ts';
 
 export interface AppliedChanges {
   readonly root: Hash;
@@ -62,9 +63,10 @@ export async function applyChanges(
   await using cursor = new ChangeCursor(changes, signal);
   const run: Run = { store, nodes, changes: cursor, signal, added: 0, changed: 0, removed: 0 };
   await cursor.advance();
-  const { tree, totals } = (await applyToFolder(run, '', { tree: root })) ?? (await writeEmpty(nodes));
+  const { tree, totals } = (await applyToFolder(run, '', { tree: root })) ?? { tree: emptyLeaf, totals: noTotals };
+  const hash = typeof tree === 'string' ? tree : await nodes.write(tree);
   await nodes.flush();
-  return { root: tree, totals, added: run.added, changed: run.changed, removed: run.removed };
+  return { root: hash, totals, added: run.added, changed: run.changed, removed: run.removed };
 }
 
 /**
@@ -74,7 +76,7 @@ export async function applyChanges(
 async function applyToFolder(
   run: Run,
   prefix: string,
-  folder: { readonly tree: Hash | undefined; readonly totals?: FolderTotals },
+  folder: { readonly tree: FolderTree | undefined; readonly totals?: FolderTotals },
 ): Promise<WrittenFolder | undefined> {
   const { store, changes, signal } = run;
   const cursor = new FolderCursor(store, folder.tree, folder.totals, { signal });
@@ -134,7 +136,7 @@ async function applyToName(run: Run, prefix: string, name: string, before: NameG
       file = undefined;
     } else if (change.entry.type === 'folder') {
       const { mtime, mode } = change.entry;
-      folder = { ...(folder ?? (await emptyFolder(run, name))), mtime, mode };
+      folder = { ...(folder ?? emptyFolder(name)), mtime, mode };
       folderWasPut = true;
     } else {
       file = fileEntry(name, change.entry);
@@ -148,9 +150,8 @@ async function applyToName(run: Run, prefix: string, name: string, before: NameG
   return { name, ...(folder && { folder }), ...(file && { file }) };
 }
 
-async function emptyFolder(run: Run, name: string): Promise<FolderEntry> {
-  const { tree, totals } = await writeEmpty(run.nodes);
-  return { name, type: 'folder', tree, ...totals };
+function emptyFolder(name: string): FolderEntry {
+  return { name, type: 'folder', tree: emptyLeaf, ...noTotals };
 }
 
 async function applyBelow(
@@ -160,17 +161,13 @@ async function applyBelow(
   { stays }: { readonly stays: boolean },
 ): Promise<FolderEntry | undefined> {
   const name = path.slice(path.lastIndexOf('/') + 1);
-  const totals = folder ?? noTotals;
-  const { files, folders, bytes } = totals;
-  // An empty folder needs no reading; its leaf may just be on its way to storage.
-  const tree = isEmpty(totals) ? undefined : folder?.tree;
-  const written = await applyToFolder(run, `${path}/`, { tree, totals: { files, folders, bytes } });
+  const written = await applyToFolder(run, `${path}/`, { tree: folder?.tree, ...(folder && { totals: folder }) });
   if (written !== undefined) {
     const { mtime, mode } = folder ?? {};
     return { name, type: 'folder', mtime, mode, ...written.totals, tree: written.tree };
   }
   // An implied folder that was stored empty was put so: removals that found nothing in it leave it alone.
-  if (folder !== undefined && (stays || isEmpty(folder))) return { ...folder, ...(await emptyFolder(run, name)) };
+  if (folder !== undefined && (stays || isEmpty(folder))) return { ...folder, ...emptyFolder(name) };
   return undefined;
 }
 

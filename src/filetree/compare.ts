@@ -1,10 +1,17 @@
 /**
  * The differences of two filetrees, in the order of `walkTree`. Equal folders and equal pages are passed over by their
- * hash without being read, so the cost is that of what differs. Memory is bounded by the depth of the trees times a page.
+ * hash without being read (what lies in an entry was read with it), so the cost is that of what differs. Memory is bounded by the depth of the trees times a page.
  */
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
-import { compareNames, type FileEntry, type FolderEntry, type LinkEntry, type TreeEntry } from './entry.ts';
+import {
+  compareNames,
+  type FileEntry,
+  type FolderEntry,
+  type FolderTree,
+  type LinkEntry,
+  type TreeEntry,
+} from './entry.ts';
 import type { FiletreeStore } from './filetree-store.ts';
 import { type CursorHead, FolderCursor, type NameGroup } from './folder-cursor.ts';
 
@@ -33,7 +40,8 @@ export async function* compareTrees(
   { signal }: CallOptions = {},
 ): AsyncGenerator<TreeDifference> {
   if (before === after) return;
-  const cursorOf = (tree: Hash | undefined, folder?: FolderEntry) => new FolderCursor(store, tree, folder, { signal });
+  const cursorOf = (tree: FolderTree | undefined, folder?: FolderEntry) =>
+    new FolderCursor(store, tree, folder, { signal });
   const open: OpenFolder[] = [{ path: '', before: cursorOf(before), after: cursorOf(after) }];
   for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
     signal?.throwIfAborted();

@@ -43,8 +43,16 @@ export interface FolderTotals {
 export type FileEntry = EntryAttributes & FileContent & { readonly name: string };
 export type LinkEntry = EntryAttributes & LinkContent & { readonly name: string };
 export type FolderEntry = EntryAttributes &
-  FolderTotals & { readonly name: string; readonly type: 'folder'; readonly tree: Hash };
+  FolderTotals & { readonly name: string; readonly type: 'folder'; readonly tree: FolderTree };
 export type TreeEntry = FileEntry | LinkEntry | FolderEntry;
+
+export interface LeafNode {
+  readonly type: 'leaf';
+  readonly entries: readonly TreeEntry[];
+}
+
+/** What is in a folder: the hash of its root node, or the only leaf of a small folder as it is (see `node.ts`). */
+export type FolderTree = Hash | LeafNode;
 
 /** What a change puts at a path: a file, a link, or the attributes of a folder (which keeps what it holds). */
 export type PutContent = EntryAttributes & (FileContent | LinkContent | { readonly type: 'folder' });

@@ -22,7 +22,7 @@ import {
   parseNode,
   type TreeNode,
 } from './node.ts';
-import { type PageLimits, type PageRule, pageRule } from './paging.ts';
+import { pageLimits as formatLimits, type PageLimits, type PageRule, pageRule } from './paging.ts';
 
 export interface FiletreeStoreOptions {
   /** Memory for parsed nodes, in bytes of their JSON; 8 MiB where undefined, 0 for none. */
@@ -34,10 +34,11 @@ export interface FiletreeStoreOptions {
 export interface FiletreeStore {
   /** Where the folders of this repository are cut into pages. */
   readonly endsPage: PageRule;
+  readonly pageLimits: PageLimits;
   /** @throws FIRN_BLOB_MISSING, FIRN_BLOB_OFFLINE, FIRN_SEAL_BROKEN, FIRN_BLOB_DAMAGED, FIRN_PATH_ESCAPES, FIRN_REPOSITORY_NEWER. */
   readNode(hash: Hash, options?: CallOptions): Promise<TreeNode>;
   /** Begins to read nodes that will be needed soon, as far as the cache and the reads under way allow. Never fails. */
-  readAhead(hashes: readonly Hash[], options?: CallOptions): void;
+  readAhead(hashes: Iterable<Hash>, options?: CallOptions): void;
   /** Resolves when the node is durable. */
   writeNode(node: TreeNode, options?: CallOptions): Promise<Hash>;
   /** The same for who needs the hash at once; `durable` is undefined where the node is known to be there. */
@@ -60,6 +61,7 @@ export function filetreeBlob(hash: Hash): string {
 
 export function createFiletreeStore(data: BlobStore, keys: Keys, options: FiletreeStoreOptions = {}): FiletreeStore {
   const blobs = new SealedBlobs(data, keys);
+  const { pageLimits = formatLimits } = options;
   const cacheBytesMax = options.nodeCacheBytesMax ?? NODE_CACHE_BYTES_MAX;
   const nodes = cacheBytesMax > 0 ? new LRUCache<Hash, TreeNode>({ maxSize: cacheBytesMax }) : undefined;
   const known = new LRUCache<Hash, true>({ max: KNOWN_HASHES_MAX });
@@ -90,7 +92,7 @@ export function createFiletreeStore(data: BlobStore, keys: Keys, options: Filetr
     // A node of this process that is on its way to storage is there when it has arrived; if it does not, the read says so.
     await writing.get(hash)?.catch(() => undefined);
     const body = await readBody('filetree', hash, call);
-    const node = parseNode(body, filetreeBlob(hash));
+    const node = parseNode(body, filetreeBlob(hash), pageLimits);
     nodes?.set(hash, node, { size: body.length });
     return node;
   }
@@ -127,7 +129,8 @@ export function createFiletreeStore(data: BlobStore, keys: Keys, options: Filetr
   }
 
   return {
-    endsPage: pageRule(keys, options.pageLimits),
+    endsPage: pageRule(keys, pageLimits),
+    pageLimits,
     startWrite,
     writeChunkList,
 

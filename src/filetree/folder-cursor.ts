@@ -3,14 +3,23 @@
  * name; a page can be read (`expand`) or passed over (`skip`), so that a caller reads only the pages it needs.
  *
  * Holds one node a level. A page is checked against the reference that led to it (level, last name, totals, order), so
- * a walk never sees entries out of order. When `expand` throws, the cursor still stands before that page.
+ * a walk never sees entries out of order. When `expand` throws, the cursor still stands before that page. A small folder
+ * has no page to be read: its entries were checked with the node that it lies in.
  */
 import { FirnError } from '../errors.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
-import { compareNames, type FileEntry, type FolderEntry, type FolderTotals, type LinkEntry } from './entry.ts';
+import {
+  compareNames,
+  type FileEntry,
+  type FolderEntry,
+  type FolderTotals,
+  type FolderTree,
+  type LeafNode,
+  type LinkEntry,
+} from './entry.ts';
 import { type FiletreeStore, filetreeBlob } from './filetree-store.ts';
-import { type LeafNode, levelOf, type PageRef, type TreeNode, totalsOfNode } from './node.ts';
+import { haveSameTotals, levelOf, type PageRef, type TreeNode, totalsOfNode } from './node.ts';
 
 /** All that a folder holds under one name: a folder, a file or link, or both side by side. */
 export interface NameGroup {
@@ -47,6 +56,12 @@ export function groupsOf(leaf: LeafNode): NameGroup[] {
   return groups;
 }
 
+/** The nodes of folders that lie in an entry, in the order of a walk. */
+function* nodesIn(tree: FolderTree | undefined): Generator<Hash> {
+  if (typeof tree === 'string') yield tree;
+  else for (const entry of tree?.entries ?? []) if (entry.type === 'folder') yield* nodesIn(entry.tree);
+}
+
 function lengthOf(frame: Frame): number {
   if (frame.kind === 'root') return 1;
   return frame.kind === 'branch' ? frame.pages.length : frame.groups.length;
@@ -67,14 +82,17 @@ export class FolderCursor {
   #passed: string | undefined;
 
   /**
-   * Stands before the root page of the folder; `tree` undefined is a folder without entries.
+   * Stands before the root page of the folder, or the first entries of a small one; `tree` undefined is a folder without
+   * entries.
    * @param totals what the folder's entry says about it, to be checked; undefined for the root of a filetree.
    */
-  constructor(store: FiletreeStore, tree: Hash | undefined, totals?: FolderTotals, options: CallOptions = {}) {
+  constructor(store: FiletreeStore, tree: FolderTree | undefined, totals?: FolderTotals, options: CallOptions = {}) {
     this.#store = store;
     this.#options = options;
     this.#totals = totals;
-    this.#frames = tree === undefined ? [] : [{ kind: 'root', hash: tree, at: 0 }];
+    this.#frames = [];
+    if (typeof tree === 'string') this.#frames.push({ kind: 'root', hash: tree, at: 0 });
+    else if (tree !== undefined) this.#frames.push({ kind: 'leaf', groups: groupsOf(tree), at: 0 });
   }
 
   head(): CursorHead | undefined {
@@ -97,17 +115,16 @@ export class FolderCursor {
     return { kind: 'page', hash: ref.hash, below: { level: frame.level - 1, ref }, rightmost };
   }
 
-  /** What will be read next, most probably: pages behind the one at the cursor, or folders from the cursor on. */
-  upcoming(nodesMax: number): Hash[] {
-    const frame = this.#frames.at(-1);
-    if (frame?.kind === 'branch') return frame.pages.slice(frame.at, frame.at + nodesMax).map((page) => page.hash);
-    const hashes: Hash[] = [];
-    if (frame?.kind !== 'leaf') return hashes;
-    for (let at = frame.at; at < frame.groups.length && hashes.length < nodesMax; at += 1) {
-      const folder = frame.groups[at]?.folder;
-      if (folder !== undefined) hashes.push(folder.tree);
+  /** What a walk reads from here on, as far as it is known: the nodes of folders, and the pages of this one. */
+  *upcoming(): Generator<Hash> {
+    for (const frame of this.#frames.toReversed()) {
+      // A page that is being read still stands at its frame.
+      const isRead = frame !== this.#frames.at(-1);
+      const from = isRead ? frame.at + 1 : frame.at;
+      if (frame.kind === 'root') yield* isRead ? [] : [frame.hash];
+      else if (frame.kind === 'branch') for (const page of frame.pages.slice(from)) yield page.hash;
+      else for (const group of frame.groups.slice(from)) yield* nodesIn(group.folder?.tree);
     }
-    return hashes;
   }
 
   /** Moves behind the head: the entries of a name, or a page that is not to be read. */
@@ -151,10 +168,7 @@ export class FolderCursor {
     if (first !== undefined && this.#passed !== undefined && compareNames(this.#passed, first) >= 0) {
       return 'its names are not in order with the page before it';
     }
-    if (
-      promised !== undefined &&
-      (promised.files !== totals.files || promised.folders !== totals.folders || promised.bytes !== totals.bytes)
-    ) {
+    if (promised !== undefined && !haveSameTotals(promised, totals)) {
       return 'it does not hold as much as its folder promises';
     }
     return undefined;
@@ -164,7 +178,7 @@ export class FolderCursor {
 /** The entries of one name in a folder, read through the pages on the way to it only. */
 export async function findName(
   store: FiletreeStore,
-  folder: { readonly tree: Hash; readonly totals?: FolderTotals | undefined },
+  folder: { readonly tree: FolderTree; readonly totals?: FolderTotals | undefined },
   name: string,
   options: CallOptions = {},
 ): Promise<NameGroup | undefined> {

@@ -3,23 +3,16 @@
  *
  * A page of level n may be taken over as it is when the writer stands at the beginning of a page at every level up to n
  * (`aligned`) and the page ends by the rule or ends the folder. So the result is the same as if all entries were
- * given one by one. Holds one unfinished page a level; finished pages go to the node writer at once.
+ * given one by one. Holds one unfinished page a level; finished pages go to the node writer at once. A small folder is not
+ * written: it goes into its entry.
  */
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
-import type { FolderTotals, TreeEntry } from './entry.ts';
+import type { FolderTotals, FolderTree, TreeEntry } from './entry.ts';
 import type { FiletreeStore } from './filetree-store.ts';
 import type { NameGroup } from './folder-cursor.ts';
-import {
-  addTotals,
-  emptyLeaf,
-  encodeEntry,
-  encodePageRef,
-  noTotals,
-  type PageRef,
-  type TreeNode,
-  totalsOfEntry,
-} from './node.ts';
+import { encodeEntry, encodePageRef, leafBytes, type PageRef, type TreeNode, totalsOfNode } from './node.ts';
+import { isSmall } from './paging.ts';
 
 /** Writes that are under way at once: a node of many pages or a tree of many folders is limited by the service's latency. */
 const WRITES_IN_FLIGHT_MAX = 16;
@@ -64,7 +57,7 @@ interface UnfinishedPage {
 }
 
 export interface WrittenFolder {
-  readonly tree: Hash;
+  readonly tree: FolderTree;
   readonly totals: FolderTotals;
 }
 
@@ -73,6 +66,7 @@ export class FolderWriter {
   readonly #nodes: NodeWriter;
   readonly #options: CallOptions;
   readonly #levels: UnfinishedPage[] = [];
+  #tookPages = false;
 
   constructor(store: FiletreeStore, nodes: NodeWriter, options: CallOptions = {}) {
     this.#store = store;
@@ -110,6 +104,11 @@ export class FolderWriter {
 
   /** Takes over a page of an earlier version, of the level below `level`. Only when `aligned` for the page's own level. */
   async pushPage(level: number, ref: PageRef): Promise<void> {
+    this.#tookPages = true;
+    await this.#pushRef(level, ref);
+  }
+
+  async #pushRef(level: number, ref: PageRef): Promise<void> {
     const page = this.#level(level);
     const bytes = Buffer.byteLength(encodePageRef(ref));
     page.pages.push(ref);
@@ -120,20 +119,18 @@ export class FolderWriter {
   }
 
   async #endPage(level: number): Promise<void> {
-    const { node, ref } = await this.#writePage(level);
+    const node = this.#nodeOf(level);
     this.#levels[level] = { entries: [], pages: [], items: 0, bytes: 0 };
     const last = node.type === 'leaf' ? node.entries.at(-1)?.name : node.pages.at(-1)?.last;
-    await this.pushPage(level + 1, { ...ref, last: last ?? '' });
+    await this.#pushRef(level + 1, { last: last ?? '', hash: await this.#nodes.write(node), ...totalsOfNode(node) });
   }
 
-  async #writePage(level: number): Promise<{ node: TreeNode; ref: FolderTotals & { hash: Hash } }> {
+  #nodeOf(level: number): TreeNode {
     const { entries, pages } = this.#level(level);
-    const node: TreeNode = level === 0 ? { type: 'leaf', entries } : { type: 'branch', level, pages };
-    const totals = [...entries.map(totalsOfEntry), ...pages].reduce<FolderTotals>(addTotals, noTotals);
-    return { node, ref: { hash: await this.#nodes.write(node), ...totals } };
+    return level === 0 ? { type: 'leaf', entries } : { type: 'branch', level, pages };
   }
 
-  /** Ends the folder. Undefined when it holds nothing; `writeEmpty` makes a root for that. */
+  /** Ends the folder. Undefined when it holds nothing. */
   async finish(): Promise<WrittenFolder | undefined> {
     for (let level = 0; level < this.#levels.length; level += 1) {
       const page = this.#level(level);
@@ -143,32 +140,33 @@ export class FolderWriter {
         continue;
       }
       const [only, ...others] = page.pages;
-      if (only !== undefined && others.length === 0) return await this.#rootBelow(only, level - 1);
+      if (only !== undefined && others.length === 0) return await this.#rootBelow(only);
       if (page.items === 0) return undefined;
-      const { ref } = await this.#writePage(level);
-      return { tree: ref.hash, totals: { files: ref.files, folders: ref.folders, bytes: ref.bytes } };
+      const node = this.#nodeOf(level);
+      const inEntry = node.type === 'leaf' && isSmall(page.bytes, this.#store.pageLimits);
+      return { tree: inEntry ? node : await this.#nodes.write(node), totals: totalsOfNode(node) };
     }
     return undefined;
   }
 
   /**
    * A page that is alone on its level is the root, or leads to it: a branch that was taken over may lead to one page only
-   * (the last one of its level may, and now it is the only one).
+   * (the last one of its level may, and now it is the only one), and a leaf that was taken over may be small. A page that
+   * was ended by the rule is neither.
    */
-  async #rootBelow(only: PageRef, level: number): Promise<WrittenFolder> {
-    let tree = only.hash;
-    for (let at = level; at > 0; at -= 1) {
-      // Written just now, it may not be readable yet.
-      await this.#nodes.flush();
+  async #rootBelow({ hash, files, folders, bytes }: PageRef): Promise<WrittenFolder> {
+    const totals = { files, folders, bytes };
+    if (!this.#tookPages) return { tree: hash, totals };
+    // Written just now, it may not be readable yet.
+    await this.#nodes.flush();
+    for (let tree = hash; ; ) {
       const node = await this.#store.readNode(tree, this.#options);
-      const [first, ...others] = node.type === 'branch' ? node.pages : [];
-      if (first === undefined || others.length > 0) break;
+      if (node.type === 'leaf') {
+        return { tree: isSmall(leafBytes(node), this.#store.pageLimits) ? node : tree, totals };
+      }
+      const [first, ...others] = node.pages;
+      if (first === undefined || others.length > 0) return { tree, totals };
       tree = first.hash;
     }
-    return { tree, totals: { files: only.files, folders: only.folders, bytes: only.bytes } };
   }
-}
-
-export async function writeEmpty(nodes: NodeWriter): Promise<WrittenFolder> {
-  return { tree: await nodes.write(emptyLeaf), totals: noTotals };
 }

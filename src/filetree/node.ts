@@ -9,6 +9,7 @@
  *     {"format":1,"type":"branch","level":<1…>,"pages":[<page>,…]}
  *
  *     folder  {"name":…,"type":"folder","mtime":…,"mode":…,"files":…,"folders":…,"bytes":…,"tree":…}
+ *             a small folder has "entries":[<entry>,…] in the place of "tree"
  *     file    {"name":…,"type":"file","mtime":…,"mode":…,"bytes":…,"content":…,"chunks":[…]}
  *             a file of more than 1,024 chunks has "chunkLists":[…] in the place of "chunks"
  *     link    {"name":…,"type":"link","mtime":…,"mode":…,"target":…}
@@ -20,12 +21,26 @@
  * its last entry. The level of a branch is one more than that of its pages, and 64 at most; leaves have level 0. The root
  * of an empty folder is the empty leaf.
  *
+ * A folder is small when it is one leaf of less than `min` bytes (`paging.ts`), with all that lies in it in the same way.
+ * Its entries then lie in its own entry, and no node is written for it; only the root of a filetree always has one. So
+ * the form of a folder depends on what it holds alone. A reader refuses a larger folder in this form, but takes a small
+ * one that has a node.
+ *
  * A chunk list is a blob `filetrees/<hash>` of kind `chunk-list`: 1 to 4,096 chunk hashes of 32 bytes, one after another;
  * its name is the keyed hash of these bytes. All lists of a file but the last are full.
  */
 import { FirnError } from '../errors.ts';
 import { HASH_BYTES, type Hash, isHash } from '../sealing/keys.ts';
-import { compareNames, type EntryAttributes, type FolderTotals, type TreeEntry } from './entry.ts';
+import {
+  compareNames,
+  type EntryAttributes,
+  type FolderTotals,
+  type FolderTree,
+  type LeafNode,
+  PATH_DEPTH_MAX,
+  type TreeEntry,
+} from './entry.ts';
+import { isSmall, type PageLimits, pageLimits } from './paging.ts';
 
 export const NODE_FORMAT = 1;
 /** More chunks than these lie in chunk lists. */
@@ -39,11 +54,6 @@ export interface PageRef extends FolderTotals {
   /** Name of the last entry in the page or below it. */
   readonly last: string;
   readonly hash: Hash;
-}
-
-export interface LeafNode {
-  readonly type: 'leaf';
-  readonly entries: readonly TreeEntry[];
 }
 
 export interface BranchNode {
@@ -75,6 +85,10 @@ function sumOf(parts: readonly FolderTotals[]): FolderTotals {
   return parts.reduce(addTotals, noTotals);
 }
 
+export function haveSameTotals(a: FolderTotals, b: FolderTotals): boolean {
+  return a.files === b.files && a.folders === b.folders && a.bytes === b.bytes;
+}
+
 export function levelOf(node: TreeNode): number {
   return node.type === 'leaf' ? 0 : node.level;
 }
@@ -90,21 +104,31 @@ export function compareEntries(a: TreeEntry, b: TreeEntry): number {
 
 // JSON.stringify keeps the order of the literal and leaves out what is undefined.
 
-export function encodeEntry(entry: TreeEntry): string {
+function storedEntry(entry: TreeEntry): object {
   const { name, type, mtime, mode } = entry;
   switch (type) {
     case 'folder': {
       const { files, folders, bytes, tree } = entry;
-      return JSON.stringify({ name, type, mtime, mode, files, folders, bytes, tree });
+      const inside = typeof tree === 'string' ? { tree } : { entries: tree.entries.map(storedEntry) };
+      return { name, type, mtime, mode, files, folders, bytes, ...inside };
     }
     case 'file': {
       const { bytes, content, refs } = entry;
       const chunks = 'chunks' in refs ? { chunks: refs.chunks } : { chunkLists: refs.chunkLists };
-      return JSON.stringify({ name, type, mtime, mode, bytes, content, ...chunks });
+      return { name, type, mtime, mode, bytes, content, ...chunks };
     }
     case 'link':
-      return JSON.stringify({ name, type, mtime, mode, target: entry.target });
+      return { name, type, mtime, mode, target: entry.target };
   }
+}
+
+export function encodeEntry(entry: TreeEntry): string {
+  return JSON.stringify(storedEntry(entry));
+}
+
+/** The bytes of a leaf as the page rule counts them. */
+export function leafBytes(leaf: LeafNode): number {
+  return leaf.entries.reduce((sum, entry) => sum + Buffer.byteLength(encodeEntry(entry)), 0);
 }
 
 export function encodePageRef(page: PageRef): string {
@@ -166,6 +190,7 @@ export function contentProblem(entry: { readonly type: string }): string | undef
 }
 
 interface Reading {
+  readonly limits: PageLimits;
   damaged(problem: string): FirnError;
 }
 
@@ -195,7 +220,8 @@ function parseHash(value: unknown, reading: Reading): Hash {
   return value;
 }
 
-function parseEntry(value: unknown, reading: Reading): TreeEntry {
+/** @param depth folders of the same node that it lies in. */
+function parseEntry(value: unknown, depth: number, reading: Reading): TreeEntry {
   const fields = recordOf(value, reading);
   const { type, mtime, mode, bytes, content, chunks, chunkLists, target } = fields;
   const name = checkName(fields.name, reading);
@@ -210,11 +236,28 @@ function parseEntry(value: unknown, reading: Reading): TreeEntry {
       refs: { ...(chunks !== undefined && { chunks }), ...(chunkLists !== undefined && { chunkLists }) },
     }),
     ...(type === 'link' && { target }),
-    ...(type === 'folder' && { ...parseTotals(fields, reading), tree: parseHash(fields.tree, reading) }),
+    ...(type === 'folder' && { ...parseTotals(fields, reading), tree: parseTree(fields, depth, reading) }),
   } as TreeEntry;
   const problem = attributesProblem(attributes) ?? contentProblem(entry);
   if (problem !== undefined) throw reading.damaged(problem);
   return entry;
+}
+
+function parseTree(fields: Readonly<Record<string, unknown>>, depth: number, reading: Reading): FolderTree {
+  if (!Array.isArray(fields.entries)) return parseHash(fields.tree, reading);
+  if (depth === PATH_DEPTH_MAX) throw reading.damaged('a folder lies deeper than any folder may');
+  const leaf = parseLeaf(fields.entries, depth + 1, reading);
+  if (!haveSameTotals(totalsOfNode(leaf), parseTotals(fields, reading))) {
+    throw reading.damaged('a folder does not hold as much as its entry promises');
+  }
+  if (!isSmall(leafBytes(leaf), reading.limits)) throw reading.damaged('a folder is too large to lie in its entry');
+  return leaf;
+}
+
+function parseLeaf(entries: readonly unknown[], depth: number, reading: Reading): LeafNode {
+  const leaf: LeafNode = { type: 'leaf', entries: entries.map((entry) => parseEntry(entry, depth, reading)) };
+  checkAscending(leaf.entries, compareEntries, reading);
+  return leaf;
 }
 
 function parsePageRef(value: unknown, reading: Reading): PageRef {
@@ -237,11 +280,7 @@ function parseShape(value: unknown, blob: string, reading: Reading): TreeNode {
     throw new FirnError('FIRN_REPOSITORY_NEWER', { what: `blob ${blob}`, version: format, supported: NODE_FORMAT });
   }
   if (format !== NODE_FORMAT) throw reading.damaged('it has no format version');
-  if (type === 'leaf' && Array.isArray(entries)) {
-    const leaf: LeafNode = { type, entries: entries.map((entry) => parseEntry(entry, reading)) };
-    checkAscending(leaf.entries, compareEntries, reading);
-    return leaf;
-  }
+  if (type === 'leaf' && Array.isArray(entries)) return parseLeaf(entries, 0, reading);
   const isLevel = isCount(level) && level > 0 && level <= LEVEL_MAX;
   if (type === 'branch' && Array.isArray(pages) && pages.length > 0 && isLevel) {
     const branch: BranchNode = { type, level, pages: pages.map((page) => parsePageRef(page, reading)) };
@@ -257,8 +296,8 @@ function parseShape(value: unknown, blob: string, reading: Reading): TreeNode {
  * @throws FIRN_BLOB_DAMAGED for anything that `encodeNode` would not write, FIRN_PATH_ESCAPES for a name that no folder
  * can hold, FIRN_REPOSITORY_NEWER.
  */
-export function parseNode(body: Buffer, blob: string): TreeNode {
-  const reading: Reading = { damaged: (problem) => new FirnError('FIRN_BLOB_DAMAGED', { blob, problem }) };
+export function parseNode(body: Buffer, blob: string, limits: PageLimits = pageLimits): TreeNode {
+  const reading: Reading = { limits, damaged: (problem) => new FirnError('FIRN_BLOB_DAMAGED', { blob, problem }) };
   let value: unknown;
   try {
     value = JSON.parse(body.toString('utf8'));

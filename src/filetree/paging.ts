@@ -12,6 +12,9 @@
  * u is the first 32 bits (big-endian) of the keyed hash of `page\0<level in decimal>\0<name>`; the name of a page
  * reference is its `last`. Above `min`, pages therefore grow by `mean` bytes on average, however large their items are.
  * The pages of a level are the items of the next; the first level that has a single page has the root.
+ *
+ * A folder whose root is a leaf of less than `min` bytes, which no rule could have ended, is small: it gets no node, and
+ * lies in its entry (see `node.ts`). The bytes of that entry, as an item of the folder above, are those of all of it.
  */
 import type { Keys } from '../sealing/keys.ts';
 
@@ -21,8 +24,13 @@ export interface PageLimits {
   readonly max: number;
 }
 
-/** Part of the format. A folder under 16 KiB of JSON (some 70 files) is always one leaf. */
-export const pageLimits: PageLimits = { min: 16 * 1024, mean: 48 * 1024, max: 256 * 1024 };
+/** Part of the format. A folder under 32 KiB of JSON (some 100 files) is always small. */
+export const pageLimits: PageLimits = { min: 32 * 1024, mean: 96 * 1024, max: 512 * 1024 };
+
+/** Says whether a folder that is one leaf of so many bytes lies in its entry. */
+export function isSmall(leafBytes: number, limits: PageLimits): boolean {
+  return leafBytes < limits.min;
+}
 
 export interface PageState {
   readonly level: number;
@@ -34,7 +42,7 @@ export interface PageState {
 /** Says whether a page ends after its last item, which has this name and size. */
 export type PageRule = (page: PageState, name: string, itemBytes: number) => boolean;
 
-export function pageRule(keys: Keys, limits: PageLimits = pageLimits): PageRule {
+export function pageRule(keys: Keys, limits: PageLimits): PageRule {
   return ({ level, items, bytes }, name, itemBytes) => {
     if (level > 0 && items < 2) return false;
     if (bytes >= limits.max) return true;

@@ -9,7 +9,14 @@
 import { FirnError, isFirnError } from '../errors.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
-import { type FileEntry, type FolderEntry, type LinkEntry, PATH_DEPTH_MAX, type TreeEntry } from './entry.ts';
+import {
+  type FileEntry,
+  type FolderEntry,
+  type FolderTree,
+  type LinkEntry,
+  PATH_DEPTH_MAX,
+  type TreeEntry,
+} from './entry.ts';
 import { type FiletreeStore, filetreeBlob } from './filetree-store.ts';
 import { FolderCursor, findName } from './folder-cursor.ts';
 
@@ -57,36 +64,46 @@ export async function* walkTree(
 ): AsyncGenerator<WalkedEntry> {
   const { signal, path = '' } = options;
   if (path === '') {
-    yield* walkBelow(store, '', new FolderCursor(store, root, undefined, { signal }), options);
+    yield* walkBelow(store, root, { path: '', cursor: new FolderCursor(store, root, undefined, { signal }) }, options);
     return;
   }
   const { folder, file } = await findEntry(store, root, path, { signal });
   if (folder !== undefined) yield { path, entry: folder };
   if (file !== undefined) yield { path, entry: file };
   if (folder !== undefined) {
-    yield* walkBelow(store, path, new FolderCursor(store, folder.tree, folder, { signal }), options);
+    const cursor = new FolderCursor(store, folder.tree, folder, { signal });
+    yield* walkBelow(store, root, { path, cursor }, options);
   }
+}
+
+interface OpenFolder {
+  readonly path: string;
+  readonly cursor: FolderCursor;
+}
+
+/** What will be read next, if all is walked. */
+function* upcoming(open: readonly OpenFolder[]): Generator<Hash> {
+  for (const { cursor } of open.toReversed()) yield* cursor.upcoming();
 }
 
 async function* walkBelow(
   store: FiletreeStore,
-  path: string,
-  cursor: FolderCursor,
+  root: Hash,
+  from: OpenFolder,
   { signal, onDamaged }: WalkOptions,
 ): AsyncGenerator<WalkedEntry> {
-  const open = [{ path, cursor }];
+  const open = [from];
   for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
     signal?.throwIfAborted();
     const head = top.cursor.head();
     if (head === undefined) {
       open.pop();
     } else if (head.kind === 'page') {
-      store.readAhead(top.cursor.upcoming(NODES_AHEAD), { signal });
+      store.readAhead(upcoming(open).take(NODES_AHEAD), { signal });
       await expandOrReport(top, onDamaged);
     } else {
       const { name, folder, file } = head.group;
       const at = top.path === '' ? name : `${top.path}/${name}`;
-      if (folder !== undefined) store.readAhead(top.cursor.upcoming(NODES_AHEAD), { signal });
       top.cursor.skip();
       if (folder !== undefined) yield { path: at, entry: folder };
       if (file !== undefined) yield { path: at, entry: file };
@@ -94,8 +111,8 @@ async function* walkBelow(
       if (open.length < PATH_DEPTH_MAX) {
         open.push({ path: at, cursor: new FolderCursor(store, folder.tree, folder, { signal }) });
       } else {
-        const problem = 'it lies deeper than any folder may';
-        const error = new FirnError('FIRN_BLOB_DAMAGED', { blob: filetreeBlob(folder.tree), problem });
+        const problem = 'the tree below it is deeper than any may be';
+        const error = new FirnError('FIRN_BLOB_DAMAGED', { blob: filetreeBlob(root), problem });
         if (onDamaged === undefined) throw error;
         onDamaged(at, error);
       }
@@ -103,10 +120,7 @@ async function* walkBelow(
   }
 }
 
-async function expandOrReport(
-  { path, cursor }: { path: string; cursor: FolderCursor },
-  onDamaged: WalkOptions['onDamaged'],
-): Promise<void> {
+async function expandOrReport({ path, cursor }: OpenFolder, onDamaged: WalkOptions['onDamaged']): Promise<void> {
   try {
     await cursor.expand();
   } catch (error) {
@@ -123,12 +137,12 @@ async function expandOrReport(
  */
 export async function findEntry(
   store: FiletreeStore,
-  root: Hash,
+  root: FolderTree,
   path: string,
   options: CallOptions = {},
 ): Promise<FoundEntry> {
   let found: FoundEntry = {};
-  let parent: { readonly tree: Hash; readonly totals?: FolderEntry } | undefined = { tree: root };
+  let parent: { readonly tree: FolderTree; readonly totals?: FolderEntry } | undefined = { tree: root };
   for (const name of path.split('/')) {
     if (parent === undefined) return {};
     const group = await findName(store, parent, name, options);
@@ -147,7 +161,7 @@ export async function findEntry(
  */
 export async function* listFolder(
   store: FiletreeStore,
-  root: Hash,
+  root: FolderTree,
   path: string,
   options: CallOptions = {},
 ): AsyncGenerator<TreeEntry> {

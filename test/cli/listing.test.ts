@@ -2,13 +2,11 @@ import { execFileSync } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { filetreeBlob } from '../../src/filetree/filetree-store.ts';
-import { findEntry } from '../../src/filetree/walk.ts';
 import type { Repository } from '../../src/repository.ts';
 import type { Snapshot } from '../../src/snapshots/snapshot.ts';
 import { pseudoRandomBytes } from '../chunks/bytes.ts';
-import { damage } from '../kit/damage.ts';
-import { type LocalTree, makeTree, temporaryFolder, temporaryFolderOf } from '../kit/local-tree.ts';
+import { damage, folderBlob } from '../kit/damage.ts';
+import { type LocalTree, makeTree, manyBytesOfLinks, temporaryFolder, temporaryFolderOf } from '../kit/local-tree.ts';
 import { createCli } from './cli.ts';
 
 describe('firn snapshots', () => {
@@ -179,10 +177,12 @@ describe('firn ls', () => {
   });
 
   it('names a damaged folder, lists the rest, and exits with 1', async () => {
-    const { cli, repository } = await archived();
-    const { root } = await repository.snapshots.resolve('latest');
-    const { folder } = await findEntry(repository.filetrees, root, 'folder/deep');
-    await damage(repository.data.store, filetreeBlob(folder?.tree ?? ''));
+    const { cli, repository } = await createCli();
+    const deep: LocalTree = { deep: { type: 'folder', entries: { c: '3', ...manyBytesOfLinks() } } };
+    const large: LocalTree = { ...tree, folder: { type: 'folder', entries: deep } };
+    await cli('archive', await temporaryFolderOf(large), '--source', 'docs');
+    const snapshot = await repository.snapshots.resolve('latest');
+    await damage(repository.data.store, await folderBlob(repository, snapshot, 'folder/deep'));
     const { code, json, errors } = await cli('ls', '--json');
     expect(code).toBe(1);
     expect(json.map((line) => line.path)).toContain('link');

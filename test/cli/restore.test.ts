@@ -1,11 +1,10 @@
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { chunkBlobName } from '../../src/chunks/chunk-blobs.ts';
-import { filetreeBlob } from '../../src/filetree/filetree-store.ts';
 import { findEntry } from '../../src/filetree/walk.ts';
 import { pseudoRandomBytes } from '../chunks/bytes.ts';
-import { damage } from '../kit/damage.ts';
-import { filesIn, type LocalTree, temporaryFolder, temporaryFolderOf } from '../kit/local-tree.ts';
+import { damage, folderBlob } from '../kit/damage.ts';
+import { filesIn, type LocalTree, manyBytesOfLinks, temporaryFolder, temporaryFolderOf } from '../kit/local-tree.ts';
 import { createCli, idPattern, runCli } from './cli.ts';
 
 describe('firn restore', () => {
@@ -81,15 +80,17 @@ describe('firn restore', () => {
 
   it('names a damaged folder and how many files went with it', async () => {
     const { cli, repository } = await createCli();
-    await cli('archive', await temporaryFolderOf(tree), '--source', 'docs');
+    const entries = { b: 'two', ...manyBytesOfLinks() };
+    const large: LocalTree = { ...tree, folder: { type: 'folder', entries } };
+    await cli('archive', await temporaryFolderOf(large), '--source', 'docs');
     const snapshot = await repository.snapshots.resolve('latest');
-    const { folder } = await findEntry(repository.filetrees, snapshot.root, 'folder');
-    await damage(repository.data.store, filetreeBlob(folder?.tree ?? ''));
+    await damage(repository.data.store, await folderBlob(repository, snapshot, 'folder'));
     const { code, errors } = await cli('restore', 'latest', path.join(await temporaryFolder(), 'out'), '--json');
     expect(code).toBe(1);
+    const failed = Object.keys(entries).length;
     expect(errors).toMatchObject([
       { warning: 'FIRN_SEAL_BROKEN', path: 'folder' },
-      { error: 'FIRN_RESTORE_INCOMPLETE', details: { failed: 1, files: 3 } },
+      { error: 'FIRN_RESTORE_INCOMPLETE', details: { failed, files: 2 + failed } },
     ]);
   });
 });

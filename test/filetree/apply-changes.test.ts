@@ -1,9 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { applyChanges } from '../../src/filetree/apply-changes.ts';
-import type { Change } from '../../src/filetree/entry.ts';
-import { createFiletreeStore } from '../../src/filetree/filetree-store.ts';
-import { findEntry } from '../../src/filetree/walk.ts';
+import { compareTrees } from '../../src/filetree/compare.ts';
+import { type Change, compareChanges, type FolderTree, type TreeEntry } from '../../src/filetree/entry.ts';
+import { createFiletreeStore, type FiletreeStore } from '../../src/filetree/filetree-store.ts';
+import { leafBytes, noTotals } from '../../src/filetree/node.ts';
+import { findEntry, walkTree } from '../../src/filetree/walk.ts';
 import { keysFromMaster, plainKeys } from '../../src/sealing/keys.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
 import { changeLists } from './arbitrary-trees.ts';
@@ -11,6 +13,8 @@ import { counting, fileOf, linesOf, put, remove, TreeModel } from './tree-model.
 
 /** So small that a folder of forty names has several levels of pages. */
 const smallPages = { min: 150, mean: 500, max: 1500 };
+/** Four files lie in the entry of their folder, twenty in pages of their own. */
+const smallFolders = { min: 1000, mean: 1500, max: 4000 };
 const keys = keysFromMaster(Buffer.alloc(32, 7));
 
 async function openStore(options: Parameters<typeof createFiletreeStore>[2] = {}) {
@@ -20,12 +24,33 @@ async function openStore(options: Parameters<typeof createFiletreeStore>[2] = {}
   return { data: memory, count, store: createFiletreeStore(store, keys, options) };
 }
 
+/** A folder has a node of its own exactly where its only leaf is not small. */
+async function expectSmallFoldersInEntries(store: FiletreeStore, root: string): Promise<void> {
+  for await (const { entry } of walkTree(store, root)) {
+    if (entry.type !== 'folder') continue;
+    const node = typeof entry.tree === 'string' ? await store.readNode(entry.tree) : entry.tree;
+    const isSmall = node.type === 'leaf' && leafBytes(node) < store.pageLimits.min;
+    expect(typeof entry.tree === 'string').toBe(!isSmall);
+  }
+}
+
+/** The same tree with a node for every folder. */
+async function withNodes(store: FiletreeStore, tree: FolderTree): Promise<string> {
+  const node = typeof tree === 'string' ? await store.readNode(tree) : tree;
+  if (node.type === 'branch') throw new Error('It is made for small folders.');
+  const entries: TreeEntry[] = [];
+  for (const entry of node.entries) {
+    entries.push(entry.type === 'folder' ? { ...entry, tree: await withNodes(store, entry.tree) } : entry);
+  }
+  return await store.writeNode({ type: 'leaf', entries });
+}
+
 describe('applyChanges', () => {
   it('makes the tree that the changes describe, whatever came before, with the hash of a tree built at once', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(changeLists({ maxLength: 60 }), { minLength: 1, maxLength: 4 }),
-        fc.constantFrom(smallPages, undefined),
+        fc.constantFrom(smallPages, smallFolders, undefined),
         async (lists, pageLimits) => {
           const options = pageLimits ? { pageLimits } : {};
           const { store } = await openStore(options);
@@ -36,6 +61,7 @@ describe('applyChanges', () => {
             model.apply(list);
             root = applied.root;
             expect(await linesOf(store, root)).toEqual(model.lines());
+            await expectSmallFoldersInEntries(store, root);
             expect(applied.totals).toEqual(model.totals());
           }
           const other = await openStore(options);
@@ -56,42 +82,91 @@ describe('applyChanges', () => {
       },
     );
     const edits = fc.record({ range: edit, text: fc.constantFrom(undefined, 'x', 'a longer text'.repeat(20)) });
-    const small = fc.constantFrom(smallPages, { min: 300, mean: 300, max: 900 });
+    const small = fc.constantFrom(smallPages, { min: 300, mean: 300, max: 900 }, smallFolders);
+    const prefixes = fc.constantFrom('', 'f/');
     await fc.assert(
-      fc.asyncProperty(fc.array(edits, { minLength: 1, maxLength: 6 }), small, async (steps, pageLimits) => {
-        const { store } = await openStore({ pageLimits });
-        const files = new Map(names.map((name) => [name, 'x']));
-        const built = () =>
-          [...files].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, text]) => put(name, fileOf(text)));
-        let { root } = await applyChanges(store, undefined, built());
-        for (const { range, text } of steps) {
-          const touched = names.slice(range.from, range.to + 1);
-          for (const name of touched) {
-            if (text === undefined) files.delete(name);
-            else files.set(name, text);
+      fc.asyncProperty(
+        fc.array(edits, { minLength: 1, maxLength: 6 }),
+        small,
+        prefixes,
+        async (steps, limits, prefix) => {
+          const { store } = await openStore({ pageLimits: limits });
+          const files = new Map(names.map((name) => [name, 'x']));
+          const put_ = (name: string, text: string) => put(prefix + name, fileOf(text));
+          const built = () => [...files].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, text]) => put_(name, text));
+          let { root } = await applyChanges(store, undefined, built());
+          for (const { range, text } of steps) {
+            const touched = names.slice(range.from, range.to + 1);
+            for (const name of touched) {
+              if (text === undefined) files.delete(name);
+              else files.set(name, text);
+            }
+            const list = touched.map((name) => (text === undefined ? remove(prefix + name) : put_(name, text)));
+            ({ root } = await applyChanges(store, root, list));
+            const lines = await linesOf(store, root);
+            expect(lines.filter((line) => line.includes(' file '))).toHaveLength(files.size);
+            await expectSmallFoldersInEntries(store, root);
+            const other = await openStore({ pageLimits: limits });
+            expect((await applyChanges(other.store, undefined, built())).root).toBe(root);
           }
-          const list = touched.map((name) => (text === undefined ? remove(name) : put(name, fileOf(text))));
-          ({ root } = await applyChanges(store, root, list));
-          expect(await linesOf(store, root)).toHaveLength(files.size);
-          const other = await openStore({ pageLimits });
-          expect((await applyChanges(other.store, undefined, built())).root).toBe(root);
-        }
-      }),
-      { numRuns: 25 },
+        },
+      ),
+      { numRuns: 30 },
     );
   });
 
-  it('leaves no level of pages too many when only the end of a large folder is left', async () => {
-    const { store } = await openStore({ pageLimits: smallPages });
-    for (let size = 150; size < 200; size += 1) {
-      const all = Array.from({ length: size }, (_, at) => put(`name ${String(at).padStart(3, '0')}`, fileOf('x')));
-      const { root } = await applyChanges(store, undefined, all);
-      for (let left = 1; left < 8; left += 1) {
-        const removals = all.slice(0, -left).map(({ path }) => remove(path));
-        const { root: built } = await applyChanges(store, undefined, all.slice(-left));
-        expect((await applyChanges(store, root, removals)).root).toBe(built);
+  it.each([
+    ['at the top', '', smallPages],
+    ['in another folder', 'f/', smallFolders],
+  ])(
+    'leaves no level of pages too many when only the end of a large folder is left: %s',
+    async (_, prefix, pageLimits) => {
+      const { store } = await openStore({ pageLimits });
+      for (let size = 150; size < 200; size += 1) {
+        const names = Array.from({ length: size }, (_, at) => `${prefix}name ${String(at).padStart(3, '0')}`);
+        const all = names.map((name) => put(name, fileOf('x')));
+        const { root } = await applyChanges(store, undefined, all);
+        for (let left = 1; left < 8; left += 1) {
+          const removals = all.slice(0, -left).map(({ path }) => remove(path));
+          const { root: built } = await applyChanges(store, undefined, all.slice(-left));
+          expect((await applyChanges(store, root, removals)).root).toBe(built);
+        }
       }
+    },
+  );
+
+  it('writes no nodes for small folders, and as many as their bytes need for many of them', async () => {
+    const { store, count } = await openStore();
+    const all: Change[] = [];
+    for (let a = 10; a < 40; a += 1) {
+      for (const below of ['x', 'x/y', 'z']) all.push(put(`${a}/${below}/file`, fileOf(`${a} ${below}`)));
+      all.push(put(`${a}/z-empty`, { type: 'folder' }));
     }
+    const { root } = await applyChanges(store, undefined, all.sort(compareChanges));
+    expect(count.creates).toBeLessThanOrEqual(3);
+    await applyChanges(store, root, [put('20/x/y/more', fileOf('more'))]);
+    expect(count.creates).toBeLessThanOrEqual(5);
+    await applyChanges(store, undefined, [put('a/b/c', fileOf('c'))]);
+    expect(count.creates).toBeLessThanOrEqual(6);
+  });
+
+  it('takes a tree whose small folders have nodes of their own, and puts what it touches into its entries', async () => {
+    const { store } = await openStore();
+    const paths = ['a/1', 'a/b/2', 'a/c/3', 'd/4'];
+    const { root: built } = await applyChanges(
+      store,
+      undefined,
+      paths.map((path) => put(path, fileOf(path))),
+    );
+    const older = await withNodes(store, built);
+    expect(older).not.toBe(built);
+    expect(await linesOf(store, older)).toEqual(await linesOf(store, built));
+    expect(await Array.fromAsync(compareTrees(store, older, built))).toEqual([]);
+    expect(await findEntry(store, older, 'a/b/2')).toEqual(await findEntry(store, built, 'a/b/2'));
+    const other = paths.map((path) => put(path, fileOf(`other ${path}`)));
+    const { root } = await applyChanges(store, older, other);
+    expect(root).toBe((await applyChanges(store, undefined, other)).root);
+    expect((await applyChanges(store, older, [remove('a'), remove('d')])).totals).toEqual(noTotals);
   });
 
   it('writes and changes nothing when the changes say what the tree holds already', async () => {
@@ -143,26 +218,27 @@ describe('applyChanges', () => {
     expect(await findEntry(createFiletreeStore(found.store, keys), root, path)).toMatchObject({
       file: { type: 'file' },
     });
-    expect(found.count.reads).toBe(4);
+    expect(found.count.reads).toBe(3);
   });
 
   it('reads only the folders on the way to a change in a tree of 20,000 files', async () => {
     const { data, store } = await openStore();
     const all: Change[] = [];
     for (let a = 0; a < 20; a += 1) {
-      for (let b = 0; b < 20; b += 1) {
-        for (let c = 0; c < 50; c += 1) {
-          const name = `${10 + a}/${10 + b}/${10 + c}`;
+      for (let b = 0; b < 10; b += 1) {
+        for (let c = 0; c < 100; c += 1) {
+          const name = `${10 + a}/${10 + b}/${100 + c}`;
           all.push(put(name, fileOf(name)));
         }
       }
     }
     const { root, totals } = await applyChanges(store, undefined, all);
-    expect(totals).toMatchObject({ files: 20_000, folders: 420 });
+    expect(totals).toMatchObject({ files: 20_000, folders: 220 });
     const { store: counted, count } = counting(data);
-    const applied = await applyChanges(createFiletreeStore(counted, keys), root, [put('15/15/15', fileOf('other'))]);
-    expect(applied).toMatchObject({ added: 0, changed: 1, removed: 0, totals: { files: 20_000, folders: 420 } });
-    expect(count).toEqual({ reads: 3, creates: 3 });
+    const applied = await applyChanges(createFiletreeStore(counted, keys), root, [put('15/15/150', fileOf('other'))]);
+    expect(applied).toMatchObject({ added: 0, changed: 1, removed: 0, totals: { files: 20_000, folders: 220 } });
+    expect(count.reads).toBeLessThanOrEqual(5);
+    expect(count.creates).toBeLessThanOrEqual(5);
   });
 
   it('counts files and links that were added, changed and removed', async () => {

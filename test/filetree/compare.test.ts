@@ -10,6 +10,7 @@ import { changeLists } from './arbitrary-trees.ts';
 import { counting, fileOf, put, remove, TreeModel } from './tree-model.ts';
 
 const smallPages = { min: 150, mean: 500, max: 1500 };
+const smallFolders = { min: 1000, mean: 1500, max: 4000 };
 
 function differences(before: TreeModel, after: TreeModel): string[] {
   const lines: { path: string; rank: number; line: string }[] = [];
@@ -40,10 +41,11 @@ describe('compareTrees', () => {
         changeLists({ maxLength: 80 }),
         changeLists({ maxLength: 30 }),
         fc.boolean(),
-        async (first, second, related) => {
+        fc.constantFrom(smallPages, smallFolders),
+        async (first, second, related, pageLimits) => {
           const data = createMemoryBlobStore();
           await data.createContainer();
-          const store = createFiletreeStore(data, plainKeys, { pageLimits: smallPages });
+          const store = createFiletreeStore(data, plainKeys, { pageLimits });
           const before = new TreeModel();
           before.apply(first);
           const after = related ? before.clone() : new TreeModel();

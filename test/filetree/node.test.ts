@@ -1,6 +1,14 @@
 import { describe, expect, it } from 'vitest';
-import type { TreeEntry } from '../../src/filetree/entry.ts';
-import { encodeChunkList, encodeNode, parseChunkList, parseNode, type TreeNode } from '../../src/filetree/node.ts';
+import type { FolderEntry, TreeEntry } from '../../src/filetree/entry.ts';
+import {
+  encodeChunkList,
+  encodeNode,
+  leafBytes,
+  parseChunkList,
+  parseNode,
+  type TreeNode,
+} from '../../src/filetree/node.ts';
+import { pageLimits } from '../../src/filetree/paging.ts';
 
 const hash = 'ab'.repeat(32);
 const file: TreeEntry = {
@@ -15,7 +23,23 @@ const file: TreeEntry = {
 const long: TreeEntry = { name: 'b', type: 'file', bytes: 9, content: hash, refs: { chunkLists: [hash, hash] } };
 const link: TreeEntry = { name: 'c"\n\u{1f600}', type: 'link', target: '../..' };
 const folder: TreeEntry = { name: 'a', type: 'folder', mode: 0o755, files: 1, folders: 2, bytes: 3, tree: hash };
-const leaf: TreeNode = { type: 'leaf', entries: [folder, file, long, link] };
+const empty: FolderEntry = {
+  ...folder,
+  name: 'e',
+  files: 0,
+  folders: 0,
+  bytes: 0,
+  tree: { type: 'leaf', entries: [] },
+};
+const small: FolderEntry = {
+  name: 'd',
+  type: 'folder',
+  files: 2,
+  folders: 4,
+  bytes: 6,
+  tree: { type: 'leaf', entries: [folder, file, empty] },
+};
+const leaf: TreeNode = { type: 'leaf', entries: [folder, file, long, link, small] };
 const branch: TreeNode = {
   type: 'branch',
   level: 2,
@@ -38,7 +62,12 @@ describe('a filetree node', () => {
         '{"name":"a","type":"file","mtime":"2024-01-02T03:04:05.123456789Z","mode":420,',
         `"bytes":3,"content":"${hash}","chunks":["${hash}"]},`,
         `{"name":"b","type":"file","bytes":9,"content":"${hash}","chunkLists":["${hash}","${hash}"]},`,
-        '{"name":"c\\"\\n\u{1f600}","type":"link","target":"../.."}]}',
+        '{"name":"c\\"\\n\u{1f600}","type":"link","target":"../.."},',
+        '{"name":"d","type":"folder","files":2,"folders":4,"bytes":6,"entries":[',
+        `{"name":"a","type":"folder","mode":493,"files":1,"folders":2,"bytes":3,"tree":"${hash}"},`,
+        '{"name":"a","type":"file","mtime":"2024-01-02T03:04:05.123456789Z","mode":420,',
+        `"bytes":3,"content":"${hash}","chunks":["${hash}"]},`,
+        '{"name":"e","type":"folder","mode":493,"files":0,"folders":0,"bytes":0,"entries":[]}]}]}',
       ].join(''),
     );
     expect(encodeNode(branch).toString()).toBe(
@@ -89,6 +118,17 @@ describe('a filetree node', () => {
       good.replace('"name":"b"', '"name":"\\ud800"'),
       good.replace('"name":"b"', '"name":1'),
       good.replace('"name":"b"', '"name":"A"'),
+      good.replace('"files":2', '"files":3'),
+      good.replace('"folders":4', '"folders":3'),
+      good.replace('"bytes":6', '"bytes":5'),
+      good.replace('"bytes":6,', `"bytes":6,"tree":"${hash}",`),
+      good.replace('"entries":[]', '"entries":{}'),
+      good.replace('"entries":[]', '"entries":null'),
+      good.replace('"entries":[]', '"entries":[null]'),
+      good.replace('"entries":[]', `"entries":[],"tree":"${hash}"`),
+      good.replace(',"entries":[]', ''),
+      good.replace('"name":"e"', '"name":"A"'),
+      good.replace('"name":"e","type":"folder"', '"type":"folder","name":"e"'),
       pages.replace('"level":2', '"level":0'),
       pages.replace('"last":"z"', '"last":"m"'),
       pages.replace('"last":"z"', '"last":"a"'),
@@ -114,6 +154,39 @@ describe('a filetree node', () => {
         .toString()
         .replace('"last":"z"', `"last":${JSON.stringify(name)}`);
       expect(() => parse(pages)).toThrow(expect.objectContaining({ code: 'FIRN_PATH_ESCAPES' }));
+    }
+  });
+
+  it('is refused when a folder that lies in it has a name that could lead out', () => {
+    const text = encodeNode(leaf).toString().replace('"name":"e"', '"name":".."');
+    expect(() => parse(text)).toThrow(expect.objectContaining({ code: 'FIRN_PATH_ESCAPES' }));
+  });
+
+  it('is refused when a folder that lies in it is one that would have a node of its own', () => {
+    const holding = (target: string): TreeNode => {
+      const tree = { type: 'leaf', entries: [{ ...link, target } as TreeEntry] } as const;
+      return { type: 'leaf', entries: [{ name: 'd', type: 'folder', files: 1, folders: 0, bytes: 0, tree }] };
+    };
+    const without = leafBytes({ type: 'leaf', entries: [{ ...link, target: '' } as TreeEntry] });
+    const largest = holding('x'.repeat(pageLimits.min - without - 1));
+    expect(parseNode(encodeNode(largest), 'filetrees/x')).toEqual(largest);
+    const larger = holding('x'.repeat(pageLimits.min - without));
+    expect(() => parseNode(encodeNode(larger), 'filetrees/x')).toThrow(/FIRN_BLOB_DAMAGED|too large/);
+    expect(parseNode(encodeNode(larger), 'x', { ...pageLimits, min: pageLimits.min + 1 })).toEqual(larger);
+  });
+
+  it('is refused when folders lie in each other more deeply than any may, however deeply that is', () => {
+    const nested = (depth: number) => {
+      const begin = (at: number) =>
+        `{"name":"a","type":"folder","files":0,"folders":${depth - 1 - at},"bytes":0,"entries":[`;
+      const folders = Array.from({ length: depth }, (_, at) => begin(at)).join('');
+      return `{"format":1,"type":"leaf","entries":[${folders}${']}'.repeat(depth)}]}`;
+    };
+    expect(encodeNode(parse(nested(200))).toString()).toBe(nested(200));
+    const limits = { ...pageLimits, min: pageLimits.max };
+    expect(encodeNode(parseNode(Buffer.from(nested(512)), 'x', limits)).toString()).toBe(nested(512));
+    for (const depth of [513, 5_000, 100_000]) {
+      expect(() => parseNode(Buffer.from(nested(depth)), 'x', limits)).toThrow(/deeper/);
     }
   });
 

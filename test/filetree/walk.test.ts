@@ -5,6 +5,7 @@ import { comparePaths } from '../../src/filetree/entry.ts';
 import { createFiletreeStore, type FiletreeStore } from '../../src/filetree/filetree-store.ts';
 import { findEntry, listFolder, walkTree } from '../../src/filetree/walk.ts';
 import { plainKeys } from '../../src/sealing/keys.ts';
+import { intercept } from '../chunks/intercept.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
 import { changeLists } from './arbitrary-trees.ts';
 import { counting, fileOf, lineOf, linesOf, put, TreeModel } from './tree-model.ts';
@@ -66,6 +67,30 @@ describe('walkTree, findEntry and listFolder', () => {
     expect(count.reads).toBeLessThanOrEqual(nodes);
   });
 
+  it('reads ahead the large folders that lie in small ones', async () => {
+    const { data } = await openStore();
+    const pageLimits = { min: 1000, mean: 1500, max: 4000 };
+    const wide = createFiletreeStore(data, plainKeys, { pageLimits });
+    const paths = Array.from({ length: 60 }, (_, at) => `${10 + Math.floor(at / 6)}/large/${at % 6}`);
+    const root = await build(wide, paths);
+    expect((await findEntry(wide, root, '10')).folder?.tree).toBeTypeOf('object');
+    expect((await findEntry(wide, root, '10/large')).folder?.tree).toBeTypeOf('string');
+    let reading = 0;
+    let readingMax = 0;
+    const watched = intercept(data, {
+      read: async (next, ...args) => {
+        reading += 1;
+        readingMax = Math.max(readingMax, reading);
+        await new Promise((resolve) => setImmediate(resolve));
+        return await next(...args).finally(() => {
+          reading -= 1;
+        });
+      },
+    });
+    expect(await linesOf(createFiletreeStore(watched, plainKeys, { pageLimits }), root)).toHaveLength(80);
+    expect(readingMax).toBeGreaterThan(4);
+  });
+
   it('goes on behind a damaged node when it is told to, and says which folder and blob', async () => {
     const { data, store } = await openStore();
     const root = await build(store, ['a/1', 'b/c/2', 'b/3', 'd/4']);
@@ -92,7 +117,7 @@ describe('walkTree, findEntry and listFolder', () => {
     const paths = Array.from({ length: 200 }, (_, at) => `f/${1000 + at}`);
     const root = await build(store, paths);
     const { folder } = await findEntry(store, root, 'f');
-    let page = await store.readNode(folder?.tree ?? '');
+    let page = await store.readNode(String(folder?.tree));
     let hash = '';
     while (page.type === 'branch') {
       hash = page.pages[1]?.hash ?? '';

@@ -5,16 +5,25 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { applyChanges } from '../../src/filetree/apply-changes.ts';
 import { compareTrees } from '../../src/filetree/compare.ts';
-import { compareNames, comparePaths, type FileEntry, type TreeEntry } from '../../src/filetree/entry.ts';
+import {
+  compareNames,
+  comparePaths,
+  type FileEntry,
+  type FolderEntry,
+  type LeafNode,
+  type TreeEntry,
+} from '../../src/filetree/entry.ts';
 import { createFiletreeStore, filetreeBlob } from '../../src/filetree/filetree-store.ts';
 import {
   encodeNode,
-  type LeafNode,
+  haveSameTotals,
+  leafBytes,
   parseChunkList,
   parseNode,
   type TreeNode,
   totalsOfNode,
 } from '../../src/filetree/node.ts';
+import { pageLimits } from '../../src/filetree/paging.ts';
 import { findEntry, listFolder, walkTree } from '../../src/filetree/walk.ts';
 import type { Repository } from '../../src/repository.ts';
 import { restoreTree } from '../../src/restore/restore-tree.ts';
@@ -48,7 +57,7 @@ const file = (name: string, bytes = 3): FileEntry => ({
   refs: { chunks: [chunk] },
 });
 const link = (name: string): TreeEntry => ({ ...attributes, name, type: 'link', target: '../elsewhere' });
-const folder = (name: string, tree: Hash, files: number, bytes: number): TreeEntry => ({
+const folder = (name: string, tree: Hash, files: number, bytes: number): FolderEntry => ({
   name,
   type: 'folder',
   mode: 0o755,
@@ -57,6 +66,11 @@ const folder = (name: string, tree: Hash, files: number, bytes: number): TreeEnt
   bytes,
   tree,
 });
+/** One that lies in its entry. */
+const small = (name: string, ...entries: TreeEntry[]): FolderEntry => {
+  const tree: LeafNode = { type: 'leaf', entries };
+  return { name, type: 'folder', ...totalsOfNode(tree), tree };
+};
 const listed: FileEntry = {
   name: 'z',
   type: 'file',
@@ -69,6 +83,10 @@ const leaves: LeafNode[] = [
   { type: 'leaf', entries: [file('a'), file('b', 5)] },
   { type: 'leaf', entries: [link('c'), folder('d', hashOf('tree'), 2, 8), file('d'), listed] },
   { type: 'leaf', entries: [] },
+  {
+    type: 'leaf',
+    entries: [small('b', file('c')), small('d', small('e'), small('f', folder('d', hashOf('tree'), 2, 8)))],
+  },
 ];
 const branch: TreeNode = {
   type: 'branch',
@@ -87,6 +105,22 @@ const tempting = [
   ...['"9999-12-31T23:59:59.999999999Z"', '"/etc/passwd"', '"a\\u0000b"', '"x\\ud800"', `["${chunk}"]`, '[[]]'],
 ];
 
+function expectSound(node: TreeNode): void {
+  expect(Object.values(totalsOfNode(node)).every(Number.isSafeInteger)).toBe(true);
+  const names = node.type === 'leaf' ? node.entries.map(({ name }) => name) : node.pages.map(({ last }) => last);
+  for (const [at, name] of names.entries()) {
+    expect(name).not.toMatch(/^\.{0,2}$|[/\0]/);
+    if (at > 0) expect(compareNames(names[at - 1] ?? '', name)).toBeLessThanOrEqual(0);
+  }
+  if (node.type === 'branch') return;
+  for (const entry of node.entries) {
+    if (entry.type !== 'folder' || typeof entry.tree === 'string') continue;
+    expect(haveSameTotals(entry, totalsOfNode(entry.tree))).toBe(true);
+    expect(leafBytes(entry.tree)).toBeLessThan(pageLimits.min);
+    expectSound(entry.tree);
+  }
+}
+
 describe('a filetree node', () => {
   it('that was changed is in its one form, with names that stay in their folder, or is refused', patient, async () => {
     await fc.assert(
@@ -98,13 +132,7 @@ describe('a filetree node', () => {
           return;
         }
         expect(encodeNode(outcome.value).equals(body)).toBe(true);
-        const node = outcome.value;
-        const names = node.type === 'leaf' ? node.entries.map(({ name }) => name) : node.pages.map(({ last }) => last);
-        expect(Object.values(totalsOfNode(node)).every(Number.isSafeInteger)).toBe(true);
-        for (const [n, name] of names.entries()) {
-          expect(name).not.toMatch(/^\.{0,2}$|[/\0]/);
-          if (n > 0) expect(compareNames(names[n - 1] ?? '', name)).toBeLessThanOrEqual(0);
-        }
+        expectSound(outcome.value);
       }),
       runs(500),
     );
@@ -176,16 +204,17 @@ async function putTree(repository: Repository, { hostile }: HostileTree): Promis
     content: repository.keys.hash(Buffer.from('abcabcabc')),
     refs: { chunkLists: lists },
   };
+  const holding = small('e', withContent(file('f', 5)), folder('g', below, 2, 8));
   const pages = [
     [file('a'), file('b', 5)].map(withContent),
-    [link('c'), folder('d', below, 2, 8), withContent(file('d')), nine],
+    [link('c'), folder('d', below, 2, 8), withContent(file('d')), holding, nine],
   ];
   const hashes = await Promise.all(
     pages.map(async (entries, at) => await put(repository, 'filetree', bodyOf({ type: 'leaf', entries }, at + 2))),
   );
   const refs = [
     { last: 'b', hash: hashes[0] ?? '', files: 2, folders: 0, bytes: 8 },
-    { last: 'z', hash: hashes[1] ?? '', files: 5, folders: 1, bytes: 20 },
+    { last: 'z', hash: hashes[1] ?? '', files: 8, folders: 3, bytes: 33 },
   ];
   return await put(repository, 'filetree', bodyOf({ type: 'branch', level: 1, pages: refs }, 4));
 }
@@ -225,12 +254,12 @@ describe('a filetree whose nodes have their hashes, and make no sense', () => {
           return found;
         });
         expect(damaged).toHaveProperty('value');
-        await outcomeOf(() => findEntry(filetrees, root, 'd/in 2'));
+        for (const at of ['d/in 2', 'e/g/in 2']) await outcomeOf(() => findEntry(filetrees, root, at));
         await outcomeOf(() => Array.fromAsync(listFolder(filetrees, root, 'd')));
         await outcomeOf(() => Array.fromAsync(compareTrees(filetrees, valid, root)));
         await outcomeOf(() => Array.fromAsync(compareTrees(filetrees, root, valid)));
-        const change = { path: 'd/in 3', op: 'put', entry: { type: 'link', target: 'x' } } as const;
-        await outcomeOf(() => applyChanges(filetrees, root, [change]));
+        const put_ = (at: string) => ({ path: at, op: 'put', entry: { type: 'link', target: 'x' } }) as const;
+        await outcomeOf(() => applyChanges(filetrees, root, ['d/in 3', 'e/g/in 3'].map(put_)));
       }),
       runs(80),
     );
@@ -254,10 +283,22 @@ describe('a filetree whose nodes have their hashes, and make no sense', () => {
       return { failed, outcome, files: await describeTree(path.join(outside, 'target')) };
     };
     const { failed, outcome, files } = await restore(await putTree(repository, whole));
+    const inD = ['d/in 1', 'd/in 2'];
     // A file and a folder of one name: no local folder holds both.
     expect(failed).toEqual({ d: 'FIRN_TARGET_BLOCKED' });
-    expect(outcome).toMatchObject({ value: { files: 5, links: 1, folders: 1 } });
-    expect(Object.keys(files)).toEqual(['a', 'b', 'c', 'd', 'd/in 1', 'd/in 2', 'z']);
+    expect(outcome).toMatchObject({ value: { files: 8, links: 1, folders: 3 } });
+    expect(Object.keys(files)).toEqual([
+      'a',
+      'b',
+      'c',
+      'd',
+      ...inD,
+      'e',
+      'e/f',
+      'e/g',
+      ...inD.map((at) => `e/g${at.slice(1)}`),
+      'z',
+    ]);
     const contents = new Set(['abc', 'abcde', 'abcabcabc', ''].map((text) => Buffer.from(text).toString('base64')));
     await fc.assert(
       fc.asyncProperty(anyTree, async (tree) => {

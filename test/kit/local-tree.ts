@@ -18,6 +18,7 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { onTestFinished } from 'vitest';
+import { pageLimits } from '../../src/filetree/paging.ts';
 
 /** A folder that is removed when the test ends. */
 export async function temporaryFolder(): Promise<string> {
@@ -50,6 +51,16 @@ export type LocalNode =
 
 export interface LocalTree {
   readonly [name: string]: LocalNode | string;
+}
+
+/** Links that make the folder they are in so large that it has a filetree node of its own. */
+export function manyBytesOfLinks(): LocalTree {
+  const targetBytes = 4000;
+  const links = Array.from({ length: Math.ceil(pageLimits.min / targetBytes) }, (_, at): [string, LocalNode] => [
+    `link ${at}`,
+    { type: 'link', target: 'x'.repeat(targetBytes) },
+  ]);
+  return Object.fromEntries(links);
 }
 
 /** Makes what the tree describes inside a folder that exists; a text is a file. */

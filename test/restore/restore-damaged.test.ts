@@ -11,8 +11,8 @@ import type { Containers } from '../../src/repository.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
 import { pseudoRandomBytes } from '../chunks/bytes.ts';
 import { intercept } from '../chunks/intercept.ts';
-import { damage } from '../kit/damage.ts';
-import { filesIn, type LocalTree, makeTree, temporaryFolder } from '../kit/local-tree.ts';
+import { damage, folderBlob } from '../kit/damage.ts';
+import { filesIn, type LocalTree, makeTree, manyBytesOfLinks, temporaryFolder } from '../kit/local-tree.ts';
 import { createMemoryAccount } from '../kit/memory-blob-store.ts';
 import { archiveAll, createTestRepository, upload } from '../kit/repository.ts';
 
@@ -59,9 +59,10 @@ describe('restoring a damaged repository', () => {
   });
 
   it('leaves out the folder whose filetree is damaged or missing, and restores the rest', async () => {
+    const large: LocalTree = { ...tree, folder: { type: 'folder', entries: { b: 'file b', ...manyBytesOfLinks() } } };
     for (const break_ of [damage, (store: BlobStore, name: string) => store.delete(name).then(() => {})]) {
-      const { repository, snapshot } = await damagedRepository(tree, async (whole, at) => {
-        await break_(whole.data.store, filetreeBlob((await folderAt(whole, at, 'folder')).tree));
+      const { repository, snapshot } = await damagedRepository(large, async (whole, at) => {
+        await break_(whole.data.store, await folderBlob(whole, at, 'folder'));
       });
       const { files, failed } = await restored(repository, snapshot);
       expect(failed).toEqual({ folder: expect.stringMatching(/FIRN_SEAL_BROKEN|FIRN_BLOB_MISSING/) });
