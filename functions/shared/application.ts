@@ -1,6 +1,7 @@
 /** What the functions of one process share: its settings, its connection and its repository, opened once. */
 import { app, type InvocationContext } from '@azure/functions';
 import type { BatchParts } from '../../src/archive/batches.ts';
+import type { ErrorCode, FirnError } from '../../src/errors.ts';
 import { connectFromEnvironment } from '../../src/open-from-environment.ts';
 import {
   type Containers,
@@ -12,6 +13,7 @@ import {
   type Repository,
 } from '../../src/repository.ts';
 import { readSettings, repositoryNames } from '../../src/settings.ts';
+import { logFailure } from './events.ts';
 
 const { settings, warnings } = readSettings(process.env);
 
@@ -20,6 +22,9 @@ export const appSettings = settings;
 export const appNames = repositoryNames(settings.repository);
 /** The app setting that bindings name as their connection. */
 export const CONNECTION = 'FIRN_STORAGE';
+
+/** Warnings of what no later run makes good: there is an alert for them. */
+const needsPerson: ReadonlySet<ErrorCode> = new Set(['FIRN_JOURNAL_DAMAGED', 'FIRN_UPLOAD_KEPT'] as const);
 
 let warned = false;
 let containers: Containers | undefined;
@@ -35,7 +40,10 @@ function containersOf(): Containers {
 function warn(context: InvocationContext) {
   if (!warned) for (const warning of warnings) context.warn(warning);
   warned = true;
-  return (error: { code: string; message: string }) => context.warn(`${error.code}: ${error.message}`);
+  return (error: FirnError) => {
+    if (needsPerson.has(error.code)) logFailure(context, error);
+    else context.warn(`${error.code}: ${error.message}`);
+  };
 }
 
 /** The part of the repository that needs no keys. */

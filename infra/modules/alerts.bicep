@@ -53,6 +53,14 @@ var logAlerts = [
     evaluationFrequency: 'PT1H'
   }
   {
+    name: 'data-damaged'
+    description: 'Stored data is damaged or missing: records of the journal, or chunks that an upload needs.'
+    severity: 1
+    query: 'AppTraces | where Message has "FIRN_JOURNAL_DAMAGED" or Message has "FIRN_UPLOAD_KEPT"'
+    windowSize: 'PT1H'
+    evaluationFrequency: 'PT15M'
+  }
+  {
     name: 'snapshot-old'
     description: 'A source has had no new snapshot for FIRN_SNAPSHOT_AGE_DAYS_MAX days.'
     severity: 2

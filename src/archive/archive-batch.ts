@@ -8,6 +8,7 @@ import type { JournalRecord } from '../journal/record.ts';
 import { type ArchiveOptions, runArchive } from './archive-run.ts';
 import { type BatchReference, recordUpload } from './batches.ts';
 import { inboxItems, resolveRecords } from './inbox-source.ts';
+import type { ArchiveItem } from './item.ts';
 import type { ArchiveParts } from './parts.ts';
 import { deleteReceipt, findUsableReceipt, type Receipt } from './receipt.ts';
 
@@ -30,11 +31,11 @@ export async function archiveBatch(
 ): Promise<BatchOutcome> {
   const earlier = await findUsableReceipt(parts, source, batch, options);
   if (earlier !== undefined) return { outcome: 'repeated', receipt: earlier };
-  const records = await readBatch(parts, source, batch, options);
-  if (records === undefined) return { outcome: 'retired' };
+  const read = await readBatch(parts, source, batch, options);
+  if (read === undefined) return { outcome: 'retired' };
   const replaced = new Set<string>();
-  const items = inboxItems(parts.inbox, source, resolveRecords(records), (path) => replaced.add(path));
-  const run = await runArchive(parts, source, batch, items, options);
+  const uploads = inboxItems(parts.inbox, source, resolveRecords(read.records), (path) => replaced.add(path));
+  const run = await runArchive(parts, source, batch, eachOf<ArchiveItem>(read.damage, uploads), options);
   const sealed: BatchReference[] = [];
   for (const path of replaced) {
     // The batch that has this version may have passed over it by now: nothing else announces it again.
@@ -48,6 +49,16 @@ export async function archiveBatch(
   return { outcome: 'retired' };
 }
 
+function* eachOf<T>(...lists: readonly Iterable<T>[]): Generator<T> {
+  for (const list of lists) yield* list;
+}
+
+interface ReadBatch {
+  readonly records: readonly JournalRecord[];
+  /** What could not be read, for the snapshot to name: nobody knows which uploads it was about. */
+  readonly damage: readonly Extract<ArchiveItem, { op: 'skip' }>[];
+}
+
 /**
  * All records of a batch: 40,000 by its limit, some 20 MB with paths of a hundred characters. A few more where several
  * processes filled the partition at the same moment.
@@ -57,7 +68,7 @@ async function readBatch(
   source: string,
   batch: string,
   options: ArchiveOptions,
-): Promise<JournalRecord[] | undefined> {
+): Promise<ReadBatch | undefined> {
   const journal = parts.journalOf(source);
   const records: JournalRecord[] = [];
   try {
@@ -71,11 +82,12 @@ async function readBatch(
       throw new FirnError('FIRN_REPOSITORY_NEWER', { what, version: newer.type, supported: RECORD_TYPE_MAX });
     }
     const [first] = corrupt;
-    if (first) {
-      const problem = `${corrupt.length} records, the first at byte ${first.offset}: ${first.reason}`;
-      parts.onWarning(new FirnError('FIRN_JOURNAL_DAMAGED', { blob: `journal/${source}/${batch}`, problem }));
-    }
-    return records;
+    if (first === undefined) return { records, damage: [] };
+    const path = `journal/${source}/${batch}`;
+    const problem = `${corrupt.length} records, the first at byte ${first.offset}: ${first.reason}`;
+    const error = new FirnError('FIRN_JOURNAL_DAMAGED', { blob: path, problem });
+    parts.onWarning(error);
+    return { records, damage: [{ path, op: 'skip', code: error.code, problem: error.message }] };
   } catch (error) {
     if (isFirnError(error, 'FIRN_BLOB_MISSING')) return undefined;
     throw error;

@@ -6,6 +6,7 @@ import { publishSource } from '../../src/publish/publish-source.ts';
 import type { Repository } from '../../src/repository.ts';
 import { BlobStoreError } from '../../src/storage/blob-store.ts';
 import { intercepted } from '../journal/journal-kit.ts';
+import { createMemoryAccount } from '../kit/memory-blob-store.ts';
 import { archiveAll, contentOf, createTestRepository, upload } from '../kit/repository.ts';
 
 /** A repository in whose inbox this upload lies in the Archive tier for now. */
@@ -105,6 +106,25 @@ test('a version that was archived before its own batch is consumed by that batch
   const late = await publishSource(repository, 'src');
   expect(await contentOf(repository, late!.snapshot!)).toEqual({ a: 'two' });
   expect(await left()).toEqual(['src/b']);
+});
+
+test('records of the journal that are damaged are named in the snapshot, with the batch that had them', async () => {
+  const account = createMemoryAccount();
+  const { repository } = await createTestRepository({ containers: account });
+  await upload(repository, 'src/a', 'one');
+  await upload(repository, 'src/b', 'two');
+  const [due] = await sealDueBatches(repository, { source: 'src', force: true });
+  const partition = `journal/src/${due!.batch}`;
+  const body = Buffer.from((await repository.state.store.read(partition)).body);
+  body[body.length - 1]! ^= 1;
+  account.overwrite('firn-state', partition, body);
+  const told: string[] = [];
+  await archiveBatch({ ...repository, onWarning: ({ code }) => told.push(code) }, due!);
+  const published = await publishSource(repository, 'src');
+  expect(await contentOf(repository, published!.snapshot!)).toEqual({ a: 'one' });
+  expect(told).toEqual(['FIRN_JOURNAL_DAMAGED']);
+  const path = { path: partition, code: 'FIRN_JOURNAL_DAMAGED', problem: expect.stringContaining('1 records') };
+  expect(published?.snapshot?.skipped).toEqual({ count: 1, paths: [path] });
 });
 
 test('while the container of the inbox is missing no upload counts as deleted', async () => {
