@@ -132,10 +132,10 @@ export function withoutSpentMarks(manifest: Manifest): Manifest | undefined {
   );
 }
 
-/** Gives up what was left before `leftBefore` (RFC 3339). */
+/** Gives up what was left before `leftBefore` (RFC 3339), by the time of the service. */
 export function withoutLeft(manifest: Manifest, leftBefore: string): Manifest | undefined {
   const leave = leavePartition(manifest);
-  if (leave === undefined || Date.parse(leave.sealedAt ?? leave.created) > Date.parse(leftBefore)) return undefined;
+  if (leave === undefined || Date.parse(leave.lastAt ?? leave.created) > Date.parse(leftBefore)) return undefined;
   const left = new Set(leftPartitions(manifest));
   return replaced(manifest, (each) => left.has(each), { state: 'retired' });
 }

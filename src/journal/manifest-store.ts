@@ -120,6 +120,12 @@ export class ManifestStore {
     });
   }
 
+  /** What time it is by the clock of the service, which stamps a write that is made for it. */
+  async serviceTime(options?: CallOptions): Promise<Date> {
+    await this.update((manifest) => manifest, options);
+    return (await this.#state.properties(this.#blob, options)).lastModified;
+  }
+
   async #repeat<T>(options: CallOptions | undefined, attempt: () => Promise<T | undefined>): Promise<T> {
     for (let tries = 0; tries < TRIES_MAX; tries += 1) {
       const result = await attempt();

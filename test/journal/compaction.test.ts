@@ -449,3 +449,25 @@ it('what was left is given up after a week, and not before', async () => {
   expect(await open().rejoin()).toEqual([]);
   expect(await partitionBlobs(state, 'photos')).toEqual([]);
 });
+
+it('what was left is kept for a week by the time of the storage, whatever the machines take for the time', async () => {
+  const dayMs = 24 * 3_600_000;
+  const openAt = (offMs: number) =>
+    openJournal(state, 'photos', settings, { now: () => new Date(clock.now().getTime() + offMs) });
+  for (const [leaving, clearing] of [
+    [-30 * dayMs, 0],
+    [0, 30 * dayMs],
+    [30 * dayMs, 0],
+  ] as const) {
+    await appendBatches(small(3));
+    await openAt(leaving).leave();
+    clock.ms += 6 * dayMs;
+    await openAt(clearing).sealDue();
+    expect(await open().rejoin()).toHaveLength(3);
+    await openAt(leaving).leave();
+    clock.ms += 7 * dayMs + 1_000;
+    for (let round = 0; round < 3; round += 1) await openAt(clearing).sealDue();
+    expect(await open().rejoin()).toEqual([]);
+    expect(await partitionBlobs(state, 'photos')).toEqual([]);
+  }
+});
