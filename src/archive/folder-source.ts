@@ -168,7 +168,7 @@ class FolderScanner {
     const filetrees = this.#options.base?.filetrees;
     if (filetrees === undefined || tree === undefined) return undefined;
     let held: { name: string; known: Known } | undefined;
-    for await (const entry of listFolder(filetrees, tree, '', { signal: this.#options.signal })) {
+    for await (const entry of listFolder(filetrees, tree, { signal: this.#options.signal, goesBelow: true })) {
       if (held?.name !== entry.name) {
         if (held) yield held;
         held = { name: entry.name, known: {} };

@@ -62,6 +62,11 @@ function* nodesIn(tree: FolderTree | undefined): Generator<Hash> {
   else for (const entry of tree?.entries ?? []) if (entry.type === 'folder') yield* nodesIn(entry.tree);
 }
 
+/** Says whether anything is left to be read before all that is in a folder is known. */
+export function hasNodes(tree: FolderTree): boolean {
+  return nodesIn(tree).next().done !== true;
+}
+
 function lengthOf(frame: Frame): number {
   if (frame.kind === 'root') return 1;
   return frame.kind === 'branch' ? frame.pages.length : frame.groups.length;

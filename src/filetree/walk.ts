@@ -18,7 +18,7 @@ import {
   type TreeEntry,
 } from './entry.ts';
 import { type FiletreeStore, filetreeBlob } from './filetree-store.ts';
-import { FolderCursor, findName } from './folder-cursor.ts';
+import { FolderCursor, findName, hasNodes } from './folder-cursor.ts';
 
 export interface WalkedEntry {
   /** From the root of the tree, without a leading «/». */
@@ -137,7 +137,7 @@ async function expandOrReport({ path, cursor }: OpenFolder, onDamaged: WalkOptio
  */
 export async function findEntry(
   store: FiletreeStore,
-  root: FolderTree,
+  root: Hash,
   path: string,
   options: CallOptions = {},
 ): Promise<FoundEntry> {
@@ -154,27 +154,32 @@ export async function findEntry(
   return found;
 }
 
+export interface ListOptions extends CallOptions {
+  /** The caller goes on into the folders: read ahead what lies below them, too. */
+  readonly goesBelow?: boolean;
+}
+
 /**
- * The entries of one folder, without what is in its folders; nothing where there is no such folder.
- * @param path empty for the root.
+ * The entries of one folder, without what is in its folders.
  * @throws what `readNode` throws.
  */
 export async function* listFolder(
   store: FiletreeStore,
-  root: FolderTree,
-  path: string,
-  options: CallOptions = {},
+  tree: FolderTree,
+  { signal, goesBelow = false }: ListOptions = {},
 ): AsyncGenerator<TreeEntry> {
-  const folder = path === '' ? undefined : (await findEntry(store, root, path, options)).folder;
-  if (path !== '' && folder === undefined) return;
-  const cursor = new FolderCursor(store, folder?.tree ?? root, folder, options);
+  const cursor = new FolderCursor(store, tree, undefined, { signal });
   for (let head = cursor.head(); head !== undefined; head = cursor.head()) {
+    const folder = head.kind === 'group' ? head.group.folder : undefined;
+    if (goesBelow && (head.kind === 'page' || (folder !== undefined && hasNodes(folder.tree)))) {
+      store.readAhead(cursor.upcoming().take(NODES_AHEAD), { signal });
+    }
     if (head.kind === 'page') {
       await cursor.expand();
       continue;
     }
     cursor.skip();
-    if (head.group.folder !== undefined) yield head.group.folder;
+    if (folder !== undefined) yield folder;
     if (head.group.file !== undefined) yield head.group.file;
   }
 }

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { applyChanges } from '../../src/filetree/apply-changes.ts';
-import { comparePaths } from '../../src/filetree/entry.ts';
+import { comparePaths, type FolderTree, type TreeEntry } from '../../src/filetree/entry.ts';
 import { createFiletreeStore, type FiletreeStore } from '../../src/filetree/filetree-store.ts';
 import { findEntry, listFolder, walkTree } from '../../src/filetree/walk.ts';
 import { plainKeys } from '../../src/sealing/keys.ts';
@@ -45,9 +45,10 @@ describe('walkTree, findEntry and listFolder', () => {
           expect(folder !== undefined).toBe(model.folders.has(path));
           expect(file !== undefined).toBe(model.files.has(path));
         }
-        for (const path of ['', ...model.folders.keys(), 'unknown']) {
+        for (const path of ['', ...model.folders.keys()]) {
+          const tree = path === '' ? root : ((await findEntry(store, root, path)).folder?.tree ?? '');
           const prefix = path === '' ? '' : `${path}/`;
-          const listed = await Array.fromAsync(listFolder(store, root, path), (e) => lineOf(prefix + e.name, e));
+          const listed = await Array.fromAsync(listFolder(store, tree), (e) => lineOf(prefix + e.name, e));
           const isDirect = (each: string) => each.startsWith(prefix) && !each.slice(prefix.length).includes('/');
           expect(listed).toEqual(model.lines().filter((_, at) => isDirect(model.changes()[at]?.path ?? '')));
         }
@@ -67,7 +68,17 @@ describe('walkTree, findEntry and listFolder', () => {
     expect(count.reads).toBeLessThanOrEqual(nodes);
   });
 
-  it('reads ahead the large folders that lie in small ones', async () => {
+  async function* listBelow(store: FiletreeStore, tree: FolderTree): AsyncGenerator<TreeEntry> {
+    for await (const entry of listFolder(store, tree, { goesBelow: true })) {
+      yield entry;
+      if (entry.type === 'folder') yield* listBelow(store, entry.tree);
+    }
+  }
+
+  it.each([
+    ['walkTree', walkTree],
+    ['listFolder, for who goes below', listBelow],
+  ])('read ahead the large folders that lie in small ones: %s', async (_, readAll) => {
     const { data } = await openStore();
     const pageLimits = { min: 1000, mean: 1500, max: 4000 };
     const wide = createFiletreeStore(data, plainKeys, { pageLimits });
@@ -87,7 +98,8 @@ describe('walkTree, findEntry and listFolder', () => {
         });
       },
     });
-    expect(await linesOf(createFiletreeStore(watched, plainKeys, { pageLimits }), root)).toHaveLength(80);
+    const fresh = createFiletreeStore(watched, plainKeys, { pageLimits });
+    expect(await Array.fromAsync<unknown>(readAll(fresh, root))).toHaveLength(80);
     expect(readingMax).toBeGreaterThan(4);
   });
 

@@ -71,7 +71,7 @@ async function* entriesAt(
     return;
   }
   const prefix = path === '' ? '' : `${path}/`;
-  for await (const entry of listFolder(filetrees, folder?.tree ?? root, '', { signal })) {
+  for await (const entry of listFolder(filetrees, folder?.tree ?? root, { signal })) {
     yield { path: prefix + entry.name, entry };
   }
 }
