@@ -162,7 +162,9 @@ export class FolderWriter {
     for (let tree = hash; ; ) {
       const node = await this.#store.readNode(tree, this.#options);
       if (node.type === 'leaf') {
-        return { tree: isSmall(leafBytes(node), this.#store.pageLimits) ? node : tree, totals };
+        return isSmall(leafBytes(node), this.#store.pageLimits)
+          ? { tree: node, totals: totalsOfNode(node) }
+          : { tree, totals };
       }
       const [first, ...others] = node.pages;
       if (first === undefined || others.length > 0) return { tree, totals };

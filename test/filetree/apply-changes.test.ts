@@ -2,9 +2,15 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { applyChanges } from '../../src/filetree/apply-changes.ts';
 import { compareTrees } from '../../src/filetree/compare.ts';
-import { type Change, compareChanges, type FolderTree, type TreeEntry } from '../../src/filetree/entry.ts';
+import {
+  type Change,
+  compareChanges,
+  type FolderEntry,
+  type FolderTree,
+  type TreeEntry,
+} from '../../src/filetree/entry.ts';
 import { createFiletreeStore, type FiletreeStore } from '../../src/filetree/filetree-store.ts';
-import { leafBytes, noTotals } from '../../src/filetree/node.ts';
+import { leafBytes, noTotals, type PageRef } from '../../src/filetree/node.ts';
 import { findEntry, walkTree } from '../../src/filetree/walk.ts';
 import { keysFromMaster, plainKeys } from '../../src/sealing/keys.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
@@ -167,6 +173,22 @@ describe('applyChanges', () => {
     const { root } = await applyChanges(store, older, other);
     expect(root).toBe((await applyChanges(store, undefined, other)).root);
     expect((await applyChanges(store, older, [remove('a'), remove('d')])).totals).toEqual(noTotals);
+  });
+
+  it('writes a folder that can be read where a page that was left did not hold as much as was promised', async () => {
+    const { store } = await openStore({ pageLimits: smallFolders });
+    const link = (name: string): TreeEntry => ({ name, type: 'link', target: 't' });
+    const pages: PageRef[] = [];
+    for (const name of ['a', 'b']) {
+      const hash = await store.writeNode({ type: 'leaf', entries: [link(name)] });
+      pages.push({ last: name, hash, files: name === 'a' ? 1 : 7, folders: 0, bytes: 0 });
+    }
+    const tree = await store.writeNode({ type: 'branch', level: 1, pages });
+    const damaged: FolderEntry = { name: 'f', type: 'folder', files: 8, folders: 0, bytes: 0, tree };
+    const root = await store.writeNode({ type: 'leaf', entries: [damaged, link('g')] });
+    const after = await applyChanges(store, root, [remove('f/a')]);
+    expect(await linesOf(store, after.root)).toHaveLength(3);
+    expect(after.totals.files).toBe(2);
   });
 
   it('writes and changes nothing when the changes say what the tree holds already', async () => {
