@@ -5,6 +5,9 @@ import type { BlobStore, CallOptions } from './blob-store.ts';
 /** In the state container. */
 export const LOCK_PREFIX = 'locks/';
 
+/** A token begins with a count, or with milliseconds since 1970: what is greater is damage, and leaves no room to grow. */
+const TOKEN_MAX = 2 ** 50;
+
 export interface LockRecord {
   /** Empty while the lock never had an owner. */
   readonly owner: string;
@@ -54,6 +57,7 @@ function parseLockRecord(body: Buffer): LockRecord | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   const { owner, reason, since, token, lease } = value as Partial<Record<keyof LockRecord, unknown>>;
   if (typeof owner !== 'string' || typeof reason !== 'string' || typeof since !== 'string') return undefined;
-  if (typeof lease !== 'string' || !Number.isSafeInteger(token)) return undefined;
-  return { owner, reason, since, token: Number(token), lease };
+  if (typeof lease !== 'string' || typeof token !== 'number' || !Number.isSafeInteger(token)) return undefined;
+  if (token < 0 || token > TOKEN_MAX) return undefined;
+  return { owner, reason, since, token, lease };
 }

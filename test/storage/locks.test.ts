@@ -84,6 +84,22 @@ describe('holding', () => {
     expect(clock.pending()).toBe(0);
   });
 
+  test.each([Number.MAX_SAFE_INTEGER - 1, Number.MAX_SAFE_INTEGER, 2 ** 53, -1])(
+    'a record with the token %i, which no lock comes to, does not keep tokens from growing',
+    async (token) => {
+      const record = { owner: 'alice', reason: 'r', since: '2026-01-02T03:04:05.000Z', token, lease: '' };
+      await store.create('locks/publish', Buffer.from(JSON.stringify(record)));
+      const tokens: number[] = [];
+      for (let taken = 0; taken < 3; taken += 1) {
+        const lock = await held('publish', 'bob');
+        tokens.push(lock.token);
+        await lock.release();
+      }
+      expect(tokens).toEqual([tokens[0], tokens[0]! + 1, tokens[0]! + 2]);
+      expect(tokens[0]).toBeGreaterThan(0);
+    },
+  );
+
   test('a record that cannot be read does not stop the next owner, nor make the token smaller', async () => {
     const first = await held('publish');
     await first.release();
