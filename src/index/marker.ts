@@ -6,6 +6,7 @@
  * It is plain JSON, so that it can be looked at without the keys. A marker that cannot be read counts as one of a repair
  * of all roots. Whoever adopts a marker replaces it, and only who wrote it last can remove it.
  */
+import { randomBytes } from 'node:crypto';
 import { FirnError, isFirnError } from '../errors.ts';
 import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import { encodeCheckedJson, parseCheckedJson } from '../storage/json-blob.ts';
@@ -27,20 +28,23 @@ export interface RepairMarker {
 
 export interface HeldMarker extends RepairMarker {
   readonly etag: string;
+  /** Of the write, so that a writer whose answer was lost knows its own work again; older markers have none. */
+  readonly id: string | undefined;
 }
 
-function parseMarker(body: Buffer): RepairMarker {
+function parseMarker(body: Buffer): Omit<HeldMarker, 'etag'> {
   try {
-    const { started, owner, roots } = parseCheckedJson(REPAIR_MARKER, body, MARKER_FORMAT);
+    const { id, started, owner, roots } = parseCheckedJson(REPAIR_MARKER, body, MARKER_FORMAT);
     const isKnown = Array.isArray(roots) && roots.length > 0 && roots.every((root) => allRoots.includes(root));
     return {
+      id: typeof id === 'string' ? id : undefined,
       started: typeof started === 'string' ? started : 'an unknown time',
       owner: typeof owner === 'string' ? owner : 'unknown',
       roots: isKnown ? roots : undefined,
     };
   } catch (error) {
     if (!isFirnError(error, 'FIRN_BLOB_DAMAGED')) throw error;
-    return { started: 'an unknown time', owner: 'unknown', roots: undefined };
+    return { id: undefined, started: 'an unknown time', owner: 'unknown', roots: undefined };
   }
 }
 
@@ -95,16 +99,20 @@ export async function takeRepairMarker(
   marker: RepairMarker,
   options?: CallOptions,
 ): Promise<HeldMarker & { readonly isNew: boolean }> {
-  const body = encodeCheckedJson({ format: MARKER_FORMAT, ...marker, roots: marker.roots ?? null });
+  const id = randomBytes(8).toString('hex');
+  const body = encodeCheckedJson({ format: MARKER_FORMAT, id, ...marker, roots: marker.roots ?? null });
+  let isNew = false;
   for (let tries = 0; tries < TAKE_TRIES_MAX; tries += 1) {
     const standing = await findRepairMarker(state, options);
+    if (standing?.id === id) return { ...standing, isNew };
     if (standing !== undefined && !covers(marker.roots, standing.roots)) throw unfinished(standing);
+    isNew = standing === undefined;
     try {
       const { etag } =
         standing === undefined
           ? await state.create(REPAIR_MARKER, body, options)
           : await state.replace(REPAIR_MARKER, body, { ...options, ifMatch: standing.etag });
-      return { ...marker, etag, isNew: standing === undefined };
+      return { ...marker, id, etag, isNew };
     } catch (error) {
       if (!isBlobFailure(error, 'exists', 'changed')) throw error;
     }

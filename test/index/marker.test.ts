@@ -7,7 +7,7 @@ import {
   removeRepairMarker,
   takeRepairMarker,
 } from '../../src/index/marker.ts';
-import type { BlobStore } from '../../src/storage/blob-store.ts';
+import { type BlobStore, BlobStoreError } from '../../src/storage/blob-store.ts';
 import { encodeCheckedJson } from '../../src/storage/json-blob.ts';
 import { createMemoryAccount, createMemoryBlobStore } from '../kit/memory-blob-store.ts';
 import { hooked, watched } from './index-kit.ts';
@@ -75,6 +75,25 @@ describe('the marker of a repair', () => {
       expect(await removeRepairMarker(store, await takeRepairMarker(store, all))).toBe(true);
     },
   );
+
+  test.each([
+    ['create', true],
+    ['replace', false],
+  ] as const)('is known again when the answer to its %s was lost', async (lost, isNew) => {
+    const store = createMemoryBlobStore();
+    if (!isNew) await takeRepairMarker(store, some('aa'));
+    let answers = 0;
+    // The request is repeated, and meets what the first one did.
+    const losing = hooked(store, {
+      after: (call, name) => {
+        if (call === lost && answers++ === 0) throw new BlobStoreError(lost === 'create' ? 'exists' : 'changed', name);
+      },
+    });
+    const taken = await takeRepairMarker(losing, all);
+    expect({ isNew: taken.isNew, answers }).toEqual({ isNew, answers: 1 });
+    expect(await removeRepairMarker(store, taken)).toBe(true);
+    expect(await findRepairMarker(store)).toBeUndefined();
+  });
 
   test('with any flipped bit is the marker of a repair of no fewer roots, and never of a newer Firn', async () => {
     const account = createMemoryAccount();
