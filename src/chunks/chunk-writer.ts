@@ -10,7 +10,6 @@
  *
  * It does not look up what is known; the caller has de-duplicated.
  */
-import { FRAME_RAW_BYTES_TARGET } from '../sealing/frame.ts';
 import type { Hash, Keys } from '../sealing/keys.ts';
 import { abortable } from '../storage/abortable.ts';
 import type { BlobStore } from '../storage/blob-store.ts';
@@ -45,7 +44,7 @@ export const chunkWriterSizes = {
   largeChunkBytesMin: 4 * MiB,
   tarStoredBytesTarget: 16 * MiB,
   tarRawBytesMax: 64 * MiB,
-  frameRawBytesTarget: FRAME_RAW_BYTES_TARGET,
+  frameRawBytesTarget: 2 * MiB,
 } as const;
 
 /** A bundled chunk, its header and the end of the archive fit into one frame. */

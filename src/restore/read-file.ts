@@ -43,9 +43,14 @@ export async function* readFileContent(
 ): AsyncGenerator<Buffer> {
   const { keys } = parts;
   const damaged = () => new FirnError('FIRN_FILE_DAMAGED', { path });
-  // The chunk reader has hashed the only chunk already.
-  const oneChunk = 'chunks' in entry.refs && entry.refs.chunks.length === 1 && entry.refs.chunks[0] === entry.content;
-  const hasher = oneChunk ? undefined : keys.hasher();
+  const chunk = onlyChunk(entry);
+  const whole = chunk === undefined ? undefined : await readShortChunk(parts, chunk, { signal });
+  if (whole !== undefined) {
+    if (whole.length !== entry.bytes) throw damaged();
+    yield whole;
+    return;
+  }
+  const hasher = chunk === undefined ? keys.hasher() : undefined;
   let left = entry.bytes;
   for await (const piece of chunkContents(parts, entry, { signal })) {
     left -= piece.length;
@@ -55,6 +60,31 @@ export async function* readFileContent(
   }
   if (left > 0 || (hasher !== undefined && hasher.digest() !== entry.content)) throw damaged();
 }
+
+/** The chunk of a file that has only one, whose content hash is the chunk's: the chunk reader checks it. */
+function onlyChunk({ refs, content }: FileEntry): Hash | undefined {
+  return 'chunks' in refs && refs.chunks.length === 1 && refs.chunks[0] === content ? content : undefined;
+}
+
+/** @returns undefined when it is to be streamed. */
+async function readShortChunk(
+  { index, chunks, readAhead }: ReadFileParts,
+  hash: Hash,
+  options: CallOptions,
+): Promise<Buffer | undefined> {
+  const location = (await index.lookup([hash], options)).get(hash)?.location;
+  if (location === undefined) throw new FirnError('FIRN_CHUNK_MISSING', { chunk: hash });
+  if (location.rawBytes > READ_BYTES_MAX) return undefined;
+  const release = readAhead.take(location.rawBytes);
+  try {
+    return await chunks.read(location, options);
+  } finally {
+    release();
+  }
+}
+
+/** Made once: a reason that `abort` makes for itself takes a stack each time, and nobody reads it. */
+const readerLeft = new Error('The reader of the file has left.');
 
 /** A chunk that is being read, or that waits to be streamed. */
 interface Pending {
@@ -96,7 +126,7 @@ async function* chunkContents(parts: ReadFileParts, entry: FileEntry, { signal }
       }
     }
   } finally {
-    leaving.abort();
+    leaving.abort(readerLeft);
     for (const { release } of ahead) release();
     await locations.return(undefined);
   }

@@ -4,32 +4,40 @@
  * replaces a link instead of following it. (It does not defend against another program that swaps folders for links in
  * the target while the restore runs.)
  *
- * A file appears under its name whole, checked, with its mode and time, and synced, or not at all; its name is durable
- * when its folder was finished. Errors of one path are FIRN_TARGET_BLOCKED; errors that every path would meet (a full
+ * A file appears under its name whole, checked, with its mode and time, or not at all; all is durable when `finish`
+ * resolves. In a folder that was new or empty the file system is synced once, at the end: until then nobody relies on
+ * what is in it. Where files may be replaced, each is synced before it takes its name. Errors of one path are FIRN_TARGET_BLOCKED; errors that every path would meet (a full
  * disk) are FIRN_TARGET_FAILED and end the restore.
  */
-import { constants } from 'node:fs';
-import { lstat, lutimes, mkdir, open, readdir, rename, rm, symlink, unlink } from 'node:fs/promises';
+import { constants, lstatSync } from 'node:fs';
+import { lutimes, mkdir, open, readdir, rename, rm, symlink, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { FirnError, problemOf } from '../errors.ts';
-import { type EntryAttributes, type LinkEntry, pathProblem } from '../filetree/entry.ts';
+import { type EntryAttributes, type FileEntry, type LinkEntry, pathProblem } from '../filetree/entry.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
-import { sweepTemporary, syncFolder, temporaryPath, writeStream } from '../storage/local-files.ts';
+import {
+  isOnLocalDisk,
+  sweepTemporary,
+  syncFileSystem,
+  syncFolder,
+  temporaryPath,
+  writeStream,
+} from '../storage/local-files.ts';
 import { secondsForUtimes } from './file-time.ts';
 
 export interface RestoreTarget {
   /** Makes a folder, or takes the one that is there. Its parent must have been made before. */
   makeFolder(at: string, attributes: EntryAttributes): Promise<void>;
-  /** Gives a folder its mode and time and makes its entries durable; after everything in it was written. */
+  /** Gives a folder its mode and time; after everything in it was written. */
   finishFolder(at: string, attributes: EntryAttributes): Promise<void>;
   writeFile(
     at: string,
-    attributes: EntryAttributes,
+    attributes: EntryAttributes & Partial<Pick<FileEntry, 'bytes'>>,
     content: AsyncIterable<Uint8Array>,
     options?: CallOptions,
   ): Promise<void>;
   writeLink(at: string, link: EntryAttributes & Pick<LinkEntry, 'target'>): Promise<void>;
-  /** Makes the names in the target itself durable; after everything. */
+  /** Makes all of it durable; after everything. */
   finish(): Promise<void>;
 }
 
@@ -54,7 +62,8 @@ export async function openTarget(folder: string, { overwrite }: { overwrite: boo
     if (code === 'EEXIST' || code === 'ENOTDIR') throw new FirnError('FIRN_NOT_A_FOLDER', { path: folder });
     throw new FirnError('FIRN_TARGET_FAILED', { path: folder, problem: problemOf(error) }, { cause: error });
   }
-  return targetIn(path.resolve(folder), overwrite);
+  const syncsEach = overwrite || process.platform === 'win32';
+  return targetIn(path.resolve(folder), { overwrite, syncsEach, isLocal: await isOnLocalDisk(folder) });
 }
 
 /** The local path of an entry. @throws FIRN_PATH_ESCAPES. */
@@ -67,7 +76,17 @@ export function localPath(folder: string, at: string): string {
   return local;
 }
 
-function targetIn(folder: string, overwrite: boolean): RestoreTarget {
+interface TargetOptions {
+  readonly overwrite: boolean;
+  /** Each file and folder when it is done, in the place of the whole file system at the end. */
+  readonly syncsEach: boolean;
+  readonly isLocal: boolean;
+}
+
+/** Longer files are written through the thread pool, so that nothing waits for their bytes. */
+const AT_ONCE_BYTES_MAX = 1024 * 1024;
+
+function targetIn(folder: string, { overwrite, syncsEach, isLocal }: TargetOptions): RestoreTarget {
   /** Runs what concerns one path; says what went wrong in the words of the table. */
   async function onPath<T>(at: string, work: (local: string) => Promise<T>): Promise<T> {
     const local = localPath(folder, at);
@@ -88,8 +107,8 @@ function targetIn(folder: string, overwrite: boolean): RestoreTarget {
   }
 
   /** A file or link may take this name: nothing is there, or something that is to be overwritten. */
-  async function checkFree(at: string, local: string): Promise<void> {
-    const there = await statOf(local);
+  function checkFree(at: string, local: string): void {
+    const there = statOf(local);
     if (there?.isDirectory()) throw blocked(at, 'a folder is in the way');
     if (there !== undefined && !overwrite) throw blocked(at, 'a file is in the way');
   }
@@ -97,7 +116,7 @@ function targetIn(folder: string, overwrite: boolean): RestoreTarget {
   return {
     makeFolder: (at, { mode }) =>
       onPath(at, async (local) => {
-        const there = await statOf(local);
+        const there = statOf(local);
         if (there?.isDirectory()) {
           await sweepTemporary(local, TEMPORARY_MS_MAX);
           return;
@@ -115,24 +134,26 @@ function targetIn(folder: string, overwrite: boolean): RestoreTarget {
         const flags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
         await using handle = await open(local, flags);
         // The names of all that was written into it.
-        await handle.sync();
+        if (syncsEach) await handle.sync();
         if (attributes.mode !== undefined) await handle.chmod(attributes.mode);
         const seconds = secondsOf(at, attributes.mtime);
         if (seconds !== undefined) await handle.utimes(seconds, seconds);
       }),
 
-    writeFile: (at, { mode, mtime }, content, { signal } = {}) =>
+    writeFile: (at, { bytes = Number.POSITIVE_INFINITY, mode, mtime }, content, { signal } = {}) =>
       onPath(at, async (local) => {
-        await checkFree(at, local);
+        checkFree(at, local);
         const mtimeSeconds = secondsOf(at, mtime);
-        await writeStream(local, content, { overwrite, mode, mtimeSeconds, sync: 'file', signal });
+        const sync = syncsEach ? 'file' : 'nothing';
+        const atOnce = isLocal && !syncsEach && bytes <= AT_ONCE_BYTES_MAX;
+        await writeStream(local, content, { overwrite, mode, mtimeSeconds, sync, atOnce, signal });
       }),
 
     writeLink: (at, { target, mtime }) =>
       onPath(at, async (local) => {
         // Node would refuse the one, and write another text for the other.
         if (target.includes('\0') || !target.isWellFormed()) throw blocked(at, 'no link can have its target');
-        await checkFree(at, local);
+        checkFree(at, local);
         const seconds = secondsOf(at, mtime);
         const made = overwrite ? temporaryPath(path.dirname(local)) : local;
         await symlink(target, made);
@@ -145,7 +166,13 @@ function targetIn(folder: string, overwrite: boolean): RestoreTarget {
         }
       }),
 
-    finish: () => syncFolder(folder),
+    async finish() {
+      if (syncsEach) await syncFolder(folder);
+      else if (!(await syncFileSystem(folder))) {
+        const problem = 'the program «sync» that makes restored files durable cannot be run';
+        throw new FirnError('FIRN_TARGET_FAILED', { path: folder, problem });
+      }
+    },
   };
 }
 
@@ -157,13 +184,9 @@ function secondsOf(at: string, mtime: string | undefined): string | undefined {
   }
 }
 
-async function statOf(local: string) {
-  try {
-    return await lstat(local);
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return undefined;
-    throw error;
-  }
+/** Asked at once: for a local disk it takes a fraction of a trip through the thread pool. */
+function statOf(local: string) {
+  return lstatSync(local, { throwIfNoEntry: false });
 }
 
 /** The code of an error of the file system; undefined for any other error. */

@@ -5,13 +5,28 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
+  isOnLocalDisk,
+  type LocalWriteOptions,
   sweepTemporary,
+  syncFileSystem,
   syncFolder,
   writeBytes,
   writeJson,
   writeStream,
   writeText,
 } from '../../src/storage/local-files.ts';
+
+/** The same functions, through the thread pool or not. */
+function writers(atOnce: boolean) {
+  const all = (options?: LocalWriteOptions) => ({ ...options, atOnce });
+  return {
+    writeBytes: (path: string, bytes: Uint8Array, options?: LocalWriteOptions) => writeBytes(path, bytes, all(options)),
+    writeText: (path: string, text: string, options?: LocalWriteOptions) => writeText(path, text, all(options)),
+    writeJson: (path: string, value: unknown, options?: LocalWriteOptions) => writeJson(path, value, all(options)),
+    writeStream: (path: string, parts: AsyncIterable<Uint8Array>, options?: LocalWriteOptions) =>
+      writeStream(path, parts, all(options)),
+  };
+}
 
 let folder: string;
 beforeEach(async () => {
@@ -29,7 +44,9 @@ async function* pieces(...parts: (string | Error)[]): AsyncGenerator<Uint8Array>
   }
 }
 
-describe('writing', () => {
+describe.each([false, true])('writing (at once: %s)', (atOnce) => {
+  const { writeBytes, writeText, writeJson, writeStream } = writers(atOnce);
+
   test('bytes, text, JSON and streams arrive whole, and nothing else is left in the folder', async () => {
     await writeBytes(join(folder, 'bytes'), Buffer.from([0, 255, 10]));
     await writeText(join(folder, 'text'), 'grüße');
@@ -95,7 +112,9 @@ describe('writing', () => {
   });
 });
 
-describe('failures', () => {
+describe.each([false, true])('failures (at once: %s)', (atOnce) => {
+  const { writeText, writeStream } = writers(atOnce);
+
   test('a source that throws leaves the old file and no temporary', async () => {
     await writeText(join(folder, 'a'), 'old');
     const broken = new Error('broken');
@@ -213,5 +232,26 @@ describe('sweeping', () => {
     expect(await sweepTemporary(join(folder, 'none'), 0)).toBe(0);
     await expect(syncFolder(join(folder, 'none'))).rejects.toMatchObject({ code: 'ENOENT' });
     await syncFolder(folder);
+  });
+});
+
+describe('a file system', () => {
+  test.skipIf(process.platform !== 'linux')(
+    'is synced as a whole, and known to be on a disk of this machine or not (on Linux)',
+    async () => {
+      await writeText(join(folder, 'a'), 'a', { sync: 'nothing' });
+      expect(await syncFileSystem(folder)).toBe(true);
+      expect(await isOnLocalDisk('/proc')).toBe(false);
+    },
+  );
+
+  test('that nothing can sync is told', async () => {
+    const { PATH } = process.env;
+    process.env.PATH = folder;
+    try {
+      expect(await syncFileSystem(folder)).toBe(false);
+    } finally {
+      process.env.PATH = PATH;
+    }
   });
 });

@@ -118,9 +118,7 @@ async function installed(all: readonly Peer[]): Promise<{ there: Peer[]; version
       versions[peer.name] = stdout.split('\n')[0] ?? '';
       there.push(peer);
     } catch {
-      process.stderr.write(
-        `${peer.name} is not installed; left out (Debian: apt-get install restic borgbackup rclone)\n`,
-      );
+      process.stderr.write(`${peer.name} is not installed; left out (Debian: apt-get install restic borgbackup)\n`);
     }
   }
   return { there, versions };

@@ -96,12 +96,13 @@ async function copyFiles(from: string, to: string, count: number): Promise<void>
     const entries = (await Array.fromAsync(await opendir(path.join(from, at)))).toSorted((a, b) =>
       a.name < b.name ? -1 : 1,
     );
-    await mkdir(path.join(to, at), { recursive: true });
     for (const entry of entries) {
       if (left === 0) return;
       const inner = path.join(at, entry.name);
       if (entry.isDirectory()) await copyFolder(inner);
       else if (entry.isFile()) {
+        // No empty folders: a container cannot have them.
+        await mkdir(path.join(to, at), { recursive: true });
         await copyFile(path.join(from, inner), path.join(to, inner));
         left -= 1;
       }

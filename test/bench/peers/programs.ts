@@ -1,5 +1,4 @@
 /** The programs that are compared, each with the words for the same work. */
-import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Program } from './measured-process.ts';
@@ -92,24 +91,19 @@ export const borgOnDisk: Peer = {
   restored: (folder, to) => path.join(to, folder),
 };
 
-/** No archive at all: the plain upload of the files. */
-export const rclone: Peer = {
-  name: 'rclone copy',
+function plainProgram(args: readonly string[]): Program {
+  return { command: process.execPath, args: [path.join(root, 'test/bench/peers/plain-copy.ts'), ...args] };
+}
+
+/** No archive at all: what the SDK and Azurite need for the files alone. */
+export const plainCopy: Peer = {
+  name: 'plain copy',
   inAzurite: true,
-  version: { command: 'rclone', args: ['version'] },
-  init: async ({ scratch }) => {
-    await mkdir(scratch, { recursive: true });
-    return undefined;
-  },
-  archive: (_at, folder) => ({
-    command: 'rclone',
-    args: ['copy', '--config', '', '--transfers', '16', '--links', folder, ':azureblob,use_emulator=true:plain'],
-  }),
-  restore: (_at, _folder, to) => ({
-    command: 'rclone',
-    args: ['copy', '--config', '', '--transfers', '16', ':azureblob,use_emulator=true:plain', to],
-  }),
+  version: { command: process.execPath, args: ['--version'] },
+  init: async () => undefined,
+  archive: (_at, folder) => plainProgram(['up', folder]),
+  restore: (_at, _folder, to) => plainProgram(['down', to]),
   restored: (_folder, to) => to,
 };
 
-export const peers: readonly Peer[] = [firn, resticOnAzurite, rclone, resticOnDisk, borgOnDisk];
+export const peers: readonly Peer[] = [firn, resticOnAzurite, plainCopy, resticOnDisk, borgOnDisk];
