@@ -16,6 +16,7 @@ import type { CallOptions } from '../storage/blob-store.ts';
 import { type PresentShard, type RepairParts, readShards, stillTrue } from './repair-root.ts';
 import { readLegacyPointer, readPacked, reasonOf } from './repair-survey.ts';
 import { isShardPrefix, rootOf } from './root-view.ts';
+import { isOfPrefix } from './shard-store.ts';
 
 const BLOBS_SAMPLED_MAX = 32;
 /** Of each root: packed blobs, and pointers of each of them. */
@@ -68,7 +69,9 @@ async function driftOf(
   settledBefore: number,
   options: CallOptions,
 ): Promise<string | undefined> {
-  const bad = shards.find(({ prefix, table }) => table === undefined || !isShardPrefix(prefix));
+  const isGood = ({ prefix, table }: PresentShard) =>
+    table !== undefined && isShardPrefix(prefix) && isOfPrefix(prefix, table);
+  const bad = shards.find((shard) => !isGood(shard));
   if (bad !== undefined) return `the shard ${bad.prefix} cannot be read`;
   const sampled = sampleOfBlobs(shards.flatMap(({ table }) => (table ? [table] : [])));
   const sound = await stillTrue(parts, sampled, undefined, options);

@@ -18,7 +18,7 @@ import type { KnownTar, KnownTars } from './known-tars.ts';
 import { pointerProblem, unprovedEntries } from './repair-plan.ts';
 import { isShardPrefix } from './root-view.ts';
 import { planShards } from './shard.ts';
-import { SHARD_PREFIX } from './shard-store.ts';
+import { removeShard, SHARD_PREFIX, writeShard } from './shard-store.ts';
 
 /** Rounds on one root. Each round but the last means that another writer changed it meanwhile. */
 const ROUNDS_MAX = 100;
@@ -38,7 +38,7 @@ export interface RootRepair {
 export interface PresentShard {
   readonly prefix: string;
   readonly etag: string;
-  /** Undefined when it is damaged or offline. */
+  /** Undefined when it is damaged or offline. It may hold chunks of another prefix: repair takes those of its own from it. */
   readonly table: LocationTable | undefined;
   /** It lies in the Archive tier: it cannot be read, and not be written over either. */
   readonly offline: boolean;
@@ -112,9 +112,9 @@ export async function repairRoot(
     const done = await pMap(
       toWrite,
       async ([prefix, table]) => {
-        const etag = await writeShard(state, prefix, table, present.get(prefix)?.etag, options);
-        if (etag !== undefined) known.set(prefix, { prefix, etag, table, offline: false });
-        return etag !== undefined;
+        const shard = await writeShard(state, prefix, table, present.get(prefix)?.etag, options);
+        if (shard !== undefined) known.set(prefix, { prefix, etag: shard.etag, table, offline: false });
+        return shard !== undefined;
       },
       { concurrency: REQUESTS_IN_FLIGHT },
     );
@@ -125,46 +125,15 @@ export async function repairRoot(
   throw new FirnError('FIRN_INDEX_CONTENDED', { shard: root, tries: ROUNDS_MAX });
 }
 
-/** @returns its ETag; undefined when another writer was faster. */
-async function writeShard(
-  state: SealedBlobs,
-  prefix: string,
-  table: LocationTable,
-  over: string | undefined,
-  options?: CallOptions,
-): Promise<string | undefined> {
-  const name = SHARD_PREFIX + prefix;
-  const result =
-    over === undefined
-      ? await state.create('shard', name, table.bytes, options)
-      : await state.replace('shard', name, table.bytes, { ...options, ifMatch: over });
-  return result?.etag;
-}
-
 async function removeShards(
   state: SealedBlobs,
   shards: readonly PresentShard[],
   options?: CallOptions,
 ): Promise<number> {
-  const gone = await pMap(shards, ({ prefix, etag }) => removeShard(state, prefix, etag, options), {
+  const outcomes = await pMap(shards, ({ prefix, etag }) => removeShard(state, prefix, etag, options), {
     concurrency: REQUESTS_IN_FLIGHT,
   });
-  return gone.filter(Boolean).length;
-}
-
-/** @returns false when it changed meanwhile, or was gone. */
-export async function removeShard(
-  state: SealedBlobs,
-  prefix: string,
-  etag: string,
-  options?: CallOptions,
-): Promise<boolean> {
-  try {
-    return await state.store.delete(SHARD_PREFIX + prefix, { ...options, ifMatch: etag });
-  } catch (error) {
-    if (isBlobFailure(error, 'changed')) return false;
-    throw error;
-  }
+  return outcomes.filter((outcome) => outcome === 'removed').length;
 }
 
 /** Those of the entries whose chunk blob is there and does not say otherwise. */

@@ -11,13 +11,12 @@ import { findRepairMarker } from './marker.ts';
 import { type RepairOptions, type RepairReport, repairIndex } from './repair.ts';
 import { type CheckOptions, type Drift, findDrift } from './repair-check.ts';
 import type { RepairParts } from './repair-root.ts';
+import { allRoots } from './root-view.ts';
 
 /** How long a repair that died keeps the next one waiting. */
 const LOCK_SECONDS = 30;
 /** Roots that a scheduled run looks at first. When one of them drifted, it looks at all. */
 const ROOTS_SAMPLED = 16;
-
-export const allRoots: readonly string[] = Array.from({ length: 256 }, (_, n) => n.toString(16).padStart(2, '0'));
 
 export function isRoot(text: string): boolean {
   return /^[0-9a-f]{2}$/.test(text);

@@ -22,10 +22,10 @@ import type { CallOptions } from '../storage/blob-store.ts';
 import { KnownTars } from './known-tars.ts';
 import { removeRepairMarker, takeRepairMarker } from './marker.ts';
 import { isBefore, pointerProblem, RootCollector } from './repair-plan.ts';
-import { type RepairParts, type RootRepairOptions, removeShard, repairRoot } from './repair-root.ts';
+import { type RepairParts, type RootRepairOptions, repairRoot } from './repair-root.ts';
 import { Quarantine, type QuarantinedBlob, type Survey, surveyAll, surveyRest } from './repair-survey.ts';
 import { isShardPrefix } from './root-view.ts';
-import { SHARD_PREFIX } from './shard-store.ts';
+import { removeShard, SHARD_PREFIX } from './shard-store.ts';
 
 const ROOTS = 256;
 /** 96 MiB of locations. */
@@ -150,7 +150,7 @@ async function removeStrays({ state }: RepairParts, options: CallOptions): Promi
   let removed = 0;
   for await (const { name, etag } of state.store.list({ ...options, prefix: SHARD_PREFIX })) {
     const prefix = name.slice(SHARD_PREFIX.length);
-    if (!isShardPrefix(prefix) && (await removeShard(state, prefix, etag, options))) removed += 1;
+    if (!isShardPrefix(prefix) && (await removeShard(state, prefix, etag, options)) === 'removed') removed += 1;
   }
   return removed;
 }

@@ -20,6 +20,52 @@ const READS_IN_FLIGHT_MAX = 16;
 const REBUILD = 'Rebuild the chunk index from the chunk blobs with `firn repair-index`, then try again.';
 const NEWER = 'Use a newer Firn for this repository. Should the shard be damaged, rebuild it with `firn repair-index`.';
 
+/** Whether all chunks of a shard have its prefix; no reader takes one where they do not. */
+export function isOfPrefix(prefix: string, table: LocationTable): boolean {
+  const ends = table.count === 0 ? [] : [0, table.count - 1];
+  return ends.every((at) => table.location(at).hash.startsWith(prefix));
+}
+
+/**
+ * Writes a shard over the version with this ETag (`undefined`: there must be none).
+ * @returns undefined when another writer was faster.
+ */
+export async function writeShard(
+  state: SealedBlobs,
+  prefix: string,
+  table: LocationTable,
+  over: string | undefined,
+  options?: CallOptions,
+): Promise<{ etag: string; sealed: Buffer } | undefined> {
+  const name = SHARD_PREFIX + prefix;
+  const sealed = await state.seal('shard', name, table.bytes);
+  try {
+    const { etag } =
+      over === undefined
+        ? await state.store.create(name, sealed, options)
+        : await state.store.replace(name, sealed, { ...options, ifMatch: over });
+    return { etag, sealed };
+  } catch (error) {
+    if (isBlobFailure(error, 'exists', 'changed', 'missing')) return undefined;
+    throw error;
+  }
+}
+
+/** Deletes the shard with this ETag; `gone` when it was not there any more. */
+export async function removeShard(
+  state: SealedBlobs,
+  prefix: string,
+  etag: string,
+  options?: CallOptions,
+): Promise<'removed' | 'gone' | 'changed'> {
+  try {
+    return (await state.store.delete(SHARD_PREFIX + prefix, { ...options, ifMatch: etag })) ? 'removed' : 'gone';
+  } catch (error) {
+    if (isBlobFailure(error, 'changed')) return 'changed';
+    throw error;
+  }
+}
+
 export class ShardStore {
   readonly #state: SealedBlobs;
   readonly #cache: ShardCache;
@@ -77,30 +123,17 @@ export class ShardStore {
     over: string | undefined,
     options?: CallOptions,
   ): Promise<ListedShard | undefined> {
-    const name = SHARD_PREFIX + prefix;
-    const sealed = await this.#state.seal('shard', name, table.bytes);
-    try {
-      const { etag } =
-        over === undefined
-          ? await this.#state.store.create(name, sealed, options)
-          : await this.#state.store.replace(name, sealed, { ...options, ifMatch: over });
-      this.#cache.set(prefix, { table, etag });
-      await this.#cache.disk?.write(prefix, etag, sealed);
-      return { etag, storedBytes: sealed.length };
-    } catch (error) {
-      if (isBlobFailure(error, 'exists', 'changed', 'missing')) return undefined;
-      throw error;
-    }
+    const written = await writeShard(this.#state, prefix, table, over, options);
+    if (written === undefined) return undefined;
+    const { etag, sealed } = written;
+    this.#cache.set(prefix, { table, etag });
+    await this.#cache.disk?.write(prefix, etag, sealed);
+    return { etag, storedBytes: sealed.length };
   }
 
   /** Deletes the shard with this ETag. @returns false when it changed; true when it is gone, by this call or another. */
   async remove(prefix: string, etag: string, options?: CallOptions): Promise<boolean> {
-    try {
-      await this.#state.store.delete(SHARD_PREFIX + prefix, { ...options, ifMatch: etag });
-    } catch (error) {
-      if (isBlobFailure(error, 'changed')) return false;
-      throw error;
-    }
+    if ((await removeShard(this.#state, prefix, etag, options)) === 'changed') return false;
     this.#cache.delete(prefix);
     await this.#cache.disk?.remove(prefix);
     return true;
@@ -134,12 +167,8 @@ export class ShardStore {
     const name = SHARD_PREFIX + prefix;
     try {
       const table = LocationTable.from(name, await this.#state.open('shard', name, sealed));
-      for (const at of table.count === 0 ? [] : [0, table.count - 1]) {
-        if (!table.location(at).hash.startsWith(prefix)) {
-          throw new FirnError('FIRN_BLOB_DAMAGED', { blob: name, problem: 'it holds chunks of another prefix' });
-        }
-      }
-      return table;
+      if (isOfPrefix(prefix, table)) return table;
+      throw new FirnError('FIRN_BLOB_DAMAGED', { blob: name, problem: 'it holds chunks of another prefix' });
     } catch (error) {
       if (isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED', 'FIRN_REPOSITORY_NEWER')) {
         const advice = error.code === 'FIRN_REPOSITORY_NEWER' ? NEWER : REBUILD;

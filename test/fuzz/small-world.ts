@@ -8,7 +8,8 @@ import { batchesWithoutReceipt, markBatchFailed, recordInJournal, sealDueBatches
 import { isFirnError } from '../../src/errors.ts';
 import { walkTree } from '../../src/filetree/walk.ts';
 import { findDrift } from '../../src/index/repair-check.ts';
-import { allRoots, runRepair } from '../../src/index/repair-run.ts';
+import { runRepair } from '../../src/index/repair-run.ts';
+import { allRoots } from '../../src/index/root-view.ts';
 import { planPublish } from '../../src/publish/plan.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import { changeRepositoryPassphrase, createRepository, openRepository, type Repository } from '../../src/repository.ts';

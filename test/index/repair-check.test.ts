@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { chunkBlobName, tarMetadata, thinBlobName } from '../../src/chunks/chunk-blobs.ts';
 import type { ChunkLocation } from '../../src/chunks/location.ts';
 import { findDrift } from '../../src/index/repair-check.ts';
-import { allRoots } from '../../src/index/repair-run.ts';
+import { allRoots } from '../../src/index/root-view.ts';
 import { plainKeys } from '../../src/sealing/keys.ts';
 import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
@@ -74,6 +74,19 @@ describe('the check', () => {
     const metadata = tarMetadata(99, [{ members: 1, storedBytes: 99 }]);
     await storage.data.store.create(chunkBlobName(tar), Buffer.alloc(99), { metadata });
     expect(await rootsOf(storage)).toEqual([]);
+  });
+
+  test('names the root of a shard with an entry of another prefix, which no lookup takes, and repair makes it anew', async () => {
+    const storage = createStorage();
+    await putTar(storage.data.store, tar);
+    const [own, foreign] = [...chunksOf(tar, 'ab', 1), ...chunksOf(tar, 'cd', 1)] as [ChunkLocation, ChunkLocation];
+    await putPacked(storage.data, tar, [own, foreign]);
+    await putShard(storage.state, 'ab', [own, foreign]);
+    await putShard(storage.state, 'cd', [foreign]);
+    await expect(storage.fresh().lookup([own.hash])).rejects.toMatchObject({ code: 'FIRN_BLOB_DAMAGED' });
+    expect(await rootsOf(storage)).toEqual(['ab']);
+    await storage.repair();
+    expect((await storage.fresh().lookup([own.hash])).has(own.hash)).toBe(true);
   });
 
   test('passes over pointers that cannot be read, and blobs that are not ours', async () => {
