@@ -1,5 +1,6 @@
 /** What must hold in a world after whatever died in it was followed by the next invocations. */
 import { expect } from 'vitest';
+import { isFirnError } from '../../src/errors.ts';
 import { findRepairMarker } from '../../src/index/marker.ts';
 import type { Repository } from '../../src/repository.ts';
 import type { Snapshot } from '../../src/snapshots/snapshot.ts';
@@ -29,6 +30,18 @@ export async function checkWorld(world: World, options: CheckOptions): Promise<v
   const blobs = await names(repository.data.store, 'chunks/');
   // One attempt died: at most what it had stored, one bundle and its chunks that are too large for one, is there twice.
   expect(blobs.length, 'chunk blobs').toBeLessThanOrEqual(options.chunkBlobs + 2);
+}
+
+/** Whoever reads now gets what was published, or is told that a repair is not finished. */
+export async function checkReaders(world: World): Promise<void> {
+  const repository = await startProcess(world).repository();
+  for await (const snapshot of repository.snapshots.list()) {
+    try {
+      await contentOf(repository, snapshot);
+    } catch (error) {
+      if (!isFirnError(error, 'FIRN_REPAIR_UNFINISHED')) throw error;
+    }
+  }
 }
 
 /** Every snapshot is whole, and the latest of each source is what its users expect. */

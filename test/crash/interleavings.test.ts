@@ -62,6 +62,9 @@ interface Prepared {
   readonly batches: readonly BatchReference[];
 }
 
+/** Uploads of the left source whose events are still to come. */
+const late = Array.from({ length: 6 }, (_, at) => `late ${at}`);
+
 /** Two sources with the same content: published once, then changed; the changes lie in sealed batches. */
 async function prepare(archived: boolean): Promise<Prepared> {
   const account = createMemoryAccount({ now: () => START_MS });
@@ -95,6 +98,10 @@ async function prepare(archived: boolean): Promise<Prepared> {
   const all = unsealed.flat();
   if (archived) for (const each of all) await archiveBatch(repository, each);
   const changed = { b: three, c: four, d: five, e: 'elsewhere' };
+  for (const name of late) {
+    await repository.inbox.create(`left/${name}`, Buffer.from('elsewhere'));
+    versions.set(`left/${name}`, new Set(['elsewhere']));
+  }
   return { account, expected: { left: { a: one, ...changed }, right: changed }, versions, batches: all };
 }
 
@@ -164,6 +171,8 @@ interface Interleaving {
   readonly archived: boolean;
   readonly actors: (actors: Actors) => Promise<Actor[]>;
   readonly allowed: (error: unknown) => boolean;
+  /** What they record besides, of the left source. */
+  readonly adds?: Readonly<Record<string, string>>;
 }
 
 const publishOf = async ({ open }: Actors, process: string, source: string): Promise<Actor> => {
@@ -242,13 +251,14 @@ const interleavings: readonly Interleaving[] = [
     name: 'appenders and those who rotate',
     archived: true,
     async actors({ open }) {
-      // Events that come again: the uploads are those of the expected snapshot.
+      // Some events come again, and to several; some come to one of them alone.
       const names = ['left/b', 'left/c', 'left/d', 'left/e', 'right/b', 'right/c', 'right/d', 'right/e'];
       const appenders = await Promise.all(
         [0, 1, 2].map(async (at) => {
           const repository = await open(`appender ${at}`);
           return async () => {
-            for (const name of names.slice(at, at + 6)) await recordUpload(repository, name);
+            const own = late.filter((_, n) => n % 3 === at).map((name) => `left/${name}`);
+            for (const name of [...names.slice(at, at + 4), ...own]) await recordUpload(repository, name);
           };
         }),
       );
@@ -263,16 +273,19 @@ const interleavings: readonly Interleaving[] = [
       return [...appenders, ...rotators];
     },
     allowed: () => false,
+    adds: Object.fromEntries(late.map((name) => [name, 'elsewhere'])),
   },
 ];
 
-describe.each(interleavings)('$name', ({ archived, actors, allowed }) => {
+describe.each(interleavings)('$name', ({ archived, actors, allowed, adds }) => {
   let prepared: Prepared;
   let folder: string;
 
   beforeAll(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'firn-schedules-'));
     prepared = await prepare(archived);
+    const { expected } = prepared;
+    prepared = { ...prepared, expected: { ...expected, left: { ...expected.left, ...adds } } };
   });
   afterAll(() => removeFolder(folder));
 

@@ -11,7 +11,7 @@ import { isFirnError } from '../../src/errors.ts';
 import { runRepair } from '../../src/index/repair-run.ts';
 import { changeRepositoryPassphrase, createRepository, type Repository } from '../../src/repository.ts';
 import { restoreTree } from '../../src/restore/restore-tree.ts';
-import { type Environment, readSettings } from '../../src/settings.ts';
+import { type Environment, readSettings, repositoryNames } from '../../src/settings.ts';
 import { makeTree } from '../kit/local-tree.ts';
 import { cheapScrypt } from '../kit/repository.ts';
 import type { Expected } from './checks.ts';
@@ -27,6 +27,8 @@ import {
 
 export interface Step {
   readonly name: string;
+  /** What happens to the storage before it. */
+  readonly spoil?: (world: World) => Promise<void>;
   /** Does the work of one process, or goes on with it after one that died. */
   readonly run: (process: Process) => Promise<void>;
   /** The latest snapshots once this step is done and the timers have run. */
@@ -170,8 +172,13 @@ export async function createScenario(variant: Variant, world: World): Promise<Sc
       },
     },
     {
-      name: 'a repair of the whole index',
+      name: 'a repair of an index that is gone',
       expected: afterScan,
+      async spoil({ account, environment }) {
+        const { state } = repositoryNames(environment.FIRN_REPOSITORY ?? 'firn');
+        const store = account.container(state);
+        for await (const { name } of store.list({ prefix: 'chunk-index/' })) await store.delete(name);
+      },
       async run(process) {
         const repository = await process.repository();
         await runRepair(repository, { roots: undefined, shardEntriesMax: SHARD_ENTRIES_MAX });

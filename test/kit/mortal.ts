@@ -1,12 +1,16 @@
 /**
- * Processes that die at a chosen storage operation. All containers of one process share one `Life`; once it is over,
+ * Processes that die at a chosen storage operation, or are told that it failed. All containers of one process share one `Life`; once it is over,
  * every further call of that process fails too, and has no effect.
  */
+import { FirnError } from '../../src/errors.ts';
 import type { Containers } from '../../src/repository.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
 
-/** `before`: the operation has no effect. `after`: it took effect, and the caller never learned of it. */
-export type DeathMoment = 'before' | 'after';
+/**
+ * `before`: the operation has no effect. `after`: it took effect, and the caller never learned of it. `failing` and `failed`
+ * are the same of a process that lives on: it is told that the storage failed.
+ */
+export type DeathMoment = 'before' | 'after' | 'failing' | 'failed';
 
 export interface Death {
   /** Counted from 1. */
@@ -22,6 +26,8 @@ const reads = new Set(['read', 'readStream', 'properties', 'list', 'listFolders'
 export class Life {
   readonly #death: Death | undefined;
   #over = false;
+  /** It came to the operation. */
+  struck = false;
   /** Operations so far, as `create chunks/…`. */
   readonly operations: string[] = [];
 
@@ -38,13 +44,19 @@ export class Life {
     this.#throwIfOver();
     this.operations.push(`${call} ${name}`);
     const operation = this.operations.length;
-    if (operation === this.#death?.operation && this.#death.moment === 'before') this.#over = true;
-    this.#throwIfOver();
+    this.#strike(operation, 'before', 'failing');
     return operation;
   }
 
   end(operation: number): void {
-    if (operation === this.#death?.operation) this.#over = true;
+    this.#strike(operation, 'after', 'failed');
+  }
+
+  #strike(operation: number, dies: DeathMoment, fails: DeathMoment): void {
+    const { moment } = operation === this.#death?.operation ? this.#death : {};
+    if (moment === dies || moment === fails) this.struck = true;
+    if (moment === dies) this.#over = true;
+    if (moment === fails) throw new FirnError('FIRN_STORAGE_FAILED', { url: 'memory', problem: 'the service is ill' });
     this.#throwIfOver();
   }
 
@@ -88,9 +100,18 @@ export function mortalContainers(containers: Containers, life: Life): Containers
 
 /** Every way to die within a life that was lived to its end: before each operation, and after each that changes something. */
 export function deathsOf(life: Life): Death[] {
+  return momentsOf(life, ['before'], ['after']);
+}
+
+/** The same of storage that fails once, and a process that lives on. */
+export function failuresOf(life: Life): Death[] {
+  return momentsOf(life, ['failing'], ['failed']);
+}
+
+function momentsOf(life: Life, before: readonly DeathMoment[], after: readonly DeathMoment[]): Death[] {
   return life.operations.flatMap((operation, at) => {
     const [call = ''] = operation.split(' ', 1);
-    const moments: DeathMoment[] = reads.has(call) ? ['before'] : ['before', 'after'];
+    const moments = reads.has(call) ? before : [...before, ...after];
     return moments.map((moment) => ({ operation: at + 1, moment }));
   });
 }
