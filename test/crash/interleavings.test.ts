@@ -19,7 +19,7 @@ import { createLocks } from '../../src/storage/locks.ts';
 import { lawlessLocks } from '../kit/lawless-locks.ts';
 import { removeFolder } from '../kit/local-tree.ts';
 import { createMemoryAccount, type MemoryAccount } from '../kit/memory-blob-store.ts';
-import { testSeed } from '../kit/random.ts';
+import { chooserFrom, testSeed } from '../kit/random.ts';
 import { archiveAll, upload } from '../kit/repository.ts';
 import { Schedule } from '../kit/schedule.ts';
 import { checkWorld, type Expected } from './checks.ts';
@@ -39,15 +39,27 @@ vi.mock('node:timers/promises', async (original) => ({
   setTimeout: async () => await current?.pass('a pause'),
 }));
 
+/** Names that are made up decide in what order some things are listed and looked at. */
+let random = chooserFrom(0);
+
+vi.mock('node:crypto', async (original) => ({
+  ...(await original<typeof import('node:crypto')>()),
+  randomBytes: (bytes: number) => Buffer.from(Array.from({ length: bytes }, () => random(256))),
+}));
+
 const SCHEDULES = isComplete ? 300 : 6;
-const settings = readSettings({ FIRN_BATCH_RECORDS_MAX: '3' }).settings;
+/** Small batches, and a snapshot of each: so a slow publisher may meet the second of a fast one. */
+const environment = { FIRN_BATCH_RECORDS_MAX: '3', FIRN_PUBLISH_RECEIPTS_MAX: '1' };
+const settings = readSettings(environment).settings;
 const root = 'aa';
+/** Here one shard has room for what two add, but not both. */
+const other = 'bb';
 
 /** A text whose chunk lies under one root, so that all meet in one shard, which splits. */
-function textUnder(repository: Repository, name: string): string {
+function textUnder(repository: Repository, name: string, under = root): string {
   for (let n = 0; ; n += 1) {
     const text = `${name} ${n}`;
-    if (repository.keys.hash(Buffer.from(text)).startsWith(root)) return text;
+    if (repository.keys.hash(Buffer.from(text)).startsWith(under)) return text;
   }
 }
 
@@ -65,7 +77,7 @@ interface Prepared {
 /** Uploads of the left source whose events are still to come. */
 const late = Array.from({ length: 6 }, (_, at) => `late ${at}`);
 
-/** Two sources with the same content: published once, then changed; the changes lie in sealed batches. */
+/** Two sources with the same content, and some of their own: published once, then changed; the changes lie in sealed batches. */
 async function prepare(archived: boolean): Promise<Prepared> {
   const account = createMemoryAccount({ now: () => START_MS });
   await createRepository(account, settings, { encrypted: false, now: () => new Date(START_MS) });
@@ -76,9 +88,12 @@ async function prepare(archived: boolean): Promise<Prepared> {
     await upload(repository, `${source}/${name}`, content);
   };
   const texts = ['one', 'two', 'three', 'four', 'five'].map((name) => textUnder(repository, name));
+  const base = textUnder(repository, 'base', other);
+  const own = (source: string) => textUnder(repository, `only in ${source}`, other);
   const [one = '', two = '', three = '', four = '', five = ''] = texts;
   await put('left', 'a', one);
   await put('left', 'b', two);
+  await put('left', 'base', base);
   await archiveAll(repository, 'left');
   await publishSource(repository, 'left');
   const batches: BatchReference[] = [];
@@ -87,6 +102,7 @@ async function prepare(archived: boolean): Promise<Prepared> {
     await put(source, 'c', four);
     await put(source, 'd', five);
     await put(source, 'e', 'elsewhere');
+    await put(source, 'own', own(source));
     batches.push(...(await sealDueBatches(repository, { source, force: true })));
   }
   const unsealed = await Promise.all(
@@ -102,7 +118,11 @@ async function prepare(archived: boolean): Promise<Prepared> {
     await repository.inbox.create(`left/${name}`, Buffer.from('elsewhere'));
     versions.set(`left/${name}`, new Set(['elsewhere']));
   }
-  return { account, expected: { left: { a: one, ...changed }, right: changed }, versions, batches: all };
+  const expected: Expected = {
+    left: { a: one, base, ...changed, own: own('left') },
+    right: { ...changed, own: own('right') },
+  };
+  return { account, expected, versions, batches: all };
 }
 
 interface Actors {
@@ -124,6 +144,7 @@ async function runOne(
   folder: string,
 ): Promise<void> {
   const schedule = new Schedule(seed, { startMs: START_MS });
+  random = chooserFrom(seed);
   const account = prepared.account.clone({ now: schedule.wallMs });
   const open = async (name: string): Promise<Repository> => {
     const repository = await openIn(schedule.containers(name, account), schedule.wallMs);
@@ -146,14 +167,14 @@ async function runOne(
     const world: World = {
       account: account.clone({ now: () => clock.ms }),
       clock,
-      environment: { FIRN_BATCH_RECORDS_MAX: '3' },
+      environment,
       acknowledged: new Set(),
       passphrases: [''],
       folder,
     };
     await runTimers(world);
     const { expected, versions } = prepared;
-    await checkWorld(world, { expected, versions, chunkBlobs: 8 });
+    await checkWorld(world, { expected, versions, chunkBlobs: 10 });
   } catch (error) {
     const order = schedule.trace.join('\n');
     throw new Error(`seed ${seed}: ${error instanceof Error ? error.message : error}\n${order}`, { cause: error });
@@ -177,12 +198,14 @@ interface Interleaving {
 
 const publishOf = async ({ open }: Actors, process: string, source: string): Promise<Actor> => {
   const repository = await open(process);
-  return () => publishSource(repository, source);
+  return async () => {
+    while ((await publishSource(repository, source)) !== undefined);
+  };
 };
 
 const repairOf = async ({ open }: Actors, process: string): Promise<Actor> => {
   const repository = await open(process);
-  return () => runRepair(repository, { roots: [root, 'bb'] });
+  return () => runRepair(repository, { roots: [root, other] });
 };
 
 const interleavings: readonly Interleaving[] = [

@@ -115,7 +115,8 @@ export async function createScenario(variant: Variant, world: World): Promise<Sc
     'a/two': textUnder(repository, 'aa', 'two'),
     same: 'the same in both',
     empty: '',
-    'b/three': textUnder(repository, 'aa', 'three'),
+    // Two chunks fill the shard aa; the next step that adds to it splits it, with what is published already.
+    'b/three': textUnder(repository, 'cc', 'three'),
   };
   const second: Record<string, string> = {
     'a/one': textUnder(repository, 'aa', 'one again'),

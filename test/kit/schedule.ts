@@ -24,6 +24,8 @@ interface Timer {
 }
 
 const IDLE_TURNS_MAX = 2_000;
+/** One in so many steps holds the process that it chose until no other has anything to do: mistakes that need a long pause at one place. */
+const HOLD_ODDS = 150;
 
 export class Schedule {
   readonly #choose: Choose;
@@ -31,6 +33,7 @@ export class Schedule {
   readonly #timerOdds: number;
   readonly #waiting: Waiting[] = [];
   readonly #timers = new Set<Timer>();
+  #held: string | undefined;
   #nowMs = 0;
   /** What was let through, in order. */
   readonly trace: string[] = [];
@@ -105,6 +108,19 @@ export class Schedule {
     }
   }
 
+  #chosen(): Waiting | undefined {
+    const isFree = ({ label }: Waiting) => this.#held === undefined || !label.startsWith(this.#held);
+    if (this.#held === undefined && this.#choose(HOLD_ODDS) === 0) {
+      this.#held = this.#waiting[this.#choose(this.#waiting.length)]?.label.split(':', 1)[0];
+    }
+    let free = this.#waiting.filter(isFree);
+    if (free.length === 0) {
+      this.#held = undefined;
+      free = this.#waiting;
+    }
+    return free[this.#choose(free.length)];
+  }
+
   /** One operation, or one timer: that is chosen least often, or when nothing else is left. */
   #step(): boolean {
     const timers = this.#timers.size > 0 && (this.#waiting.length === 0 || this.#choose(this.#timerOdds) === 0);
@@ -116,8 +132,9 @@ export class Schedule {
       next.call();
       return true;
     }
-    const [chosen] = this.#waiting.splice(this.#choose(this.#waiting.length), 1);
+    const chosen = this.#chosen();
     if (chosen === undefined) return false;
+    this.#waiting.splice(this.#waiting.indexOf(chosen), 1);
     this.trace.push(chosen.label);
     chosen.go();
     return true;
