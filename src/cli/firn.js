@@ -6,7 +6,7 @@
  */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import * as modules from 'node:module';
 import { constants } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
@@ -20,7 +20,7 @@ const runsFirn = Boolean(process.features.typescript) && typeof zlib.zstdCompres
 
 function ownNode() {
   try {
-    const folder = path.dirname(createRequire(import.meta.url).resolve('node/package.json'));
+    const folder = path.dirname(modules.createRequire(import.meta.url).resolve('node/package.json'));
     return ['bin/node', 'bin/node.exe'].map((name) => path.join(folder, name)).find((file) => existsSync(file));
   } catch {
     return undefined;
@@ -52,6 +52,8 @@ function refuse(problem) {
 }
 
 if (runsFirn) {
+  // Halves the time to start: what Node made of the sources is kept beside the packages, where only their owner writes.
+  modules.enableCompileCache?.(fileURLToPath(new URL('../../node_modules/.cache/firn', import.meta.url)));
   const { runProcess } = await import('./process.ts');
   await runProcess();
 } else {

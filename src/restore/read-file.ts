@@ -18,7 +18,7 @@ import type { ReadAheadBudget } from './read-ahead.ts';
 /** Chunk hashes looked up at once. */
 const LOOKUP_CHUNKS = 256;
 /** Chunks of one file that are read at the same time. */
-const CHUNKS_AHEAD_MAX = 4;
+const CHUNKS_AHEAD_MAX = 8;
 
 export interface ReadFileParts {
   readonly keys: Keys;

@@ -91,7 +91,8 @@ export function toStoreError(
 ): unknown {
   if (error instanceof BlobStoreError || isFirnError(error)) return error;
   if (signal?.aborted) return signal.reason;
-  if (meansContainerMissing(error)) return new FirnError('FIRN_CONTAINER_MISSING', { url: place.url }, { cause: error });
+  if (meansContainerMissing(error))
+    return new FirnError('FIRN_CONTAINER_MISSING', { url: place.url }, { cause: error });
   const failure = failureOf(error);
   if (failure !== undefined) return new BlobStoreError(failure, place.blob ?? '', { cause: error });
   if (error instanceof Error && identityErrors.has(error.name)) {
