@@ -70,7 +70,7 @@ describe.each(variants)('a process that dies ($name)', (variant) => {
     else world.clock.ms += 61_000;
     await step.run(startProcess(world));
     await runTimers(world);
-    const [, stays] = /^delete (photos.*)/.exec(life.operations[death.operation - 1] ?? '') ?? [];
+    const [, stays] = /^delete ((?:photos|docs)\/.*)/.exec(life.operations[death.operation - 1] ?? '') ?? [];
     await checkWorld(world, { expected: step.expected, versions: scenario.versions, chunkBlobs, stays });
     return true;
   }
