@@ -25,23 +25,29 @@ export interface Places {
 
 const PASSPHRASE = 'correct horse battery staple';
 
-function firnProgram(args: readonly string[]): Program {
-  const env = {
-    FIRN_STORAGE: CONNECTION,
-    FIRN_PASSPHRASE: PASSPHRASE,
+/** With a small young generation and memory given back at once: less memory for some more time (docs/performance.md). */
+const leanEnvironment = { NODE_OPTIONS: '--max-semi-space-size=8', MALLOC_MMAP_THRESHOLD_: '131072' };
+
+function firn(name: string, environment: NodeJS.ProcessEnv): Peer {
+  const env = { FIRN_STORAGE: CONNECTION, FIRN_PASSPHRASE: PASSPHRASE, ...environment };
+  const run = (...args: string[]) => ({
+    command: process.execPath,
+    args: [path.join(root, 'src/cli/firn.js'), ...args],
+    env,
+  });
+  return {
+    name,
+    inAzurite: true,
+    version: run('--version'),
+    init: async () => run('init', '--quiet'),
+    archive: (_at, folder) => run('archive', folder, '--source', 'bench', '--json', '--quiet'),
+    restore: (_at, _folder, to) => run('restore', 'latest:bench', to, '--json', '--quiet'),
+    restored: (_folder, to) => to,
   };
-  return { command: process.execPath, args: [path.join(root, 'src/cli/firn.js'), ...args], env };
 }
 
-export const firn: Peer = {
-  name: 'firn',
-  inAzurite: true,
-  version: firnProgram(['--version']),
-  init: async () => firnProgram(['init', '--quiet']),
-  archive: (_at, folder) => firnProgram(['archive', folder, '--source', 'bench', '--json', '--quiet']),
-  restore: (_at, _folder, to) => firnProgram(['restore', 'latest:bench', to, '--json', '--quiet']),
-  restored: (_folder, to) => to,
-};
+export const firnPlain = firn('firn', {});
+export const firnLean = firn('firn, lean', leanEnvironment);
 
 function resticProgram({ scratch }: Places, repository: string, args: readonly string[]): Program {
   const env = {
@@ -106,4 +112,4 @@ export const plainCopy: Peer = {
   restored: (_folder, to) => to,
 };
 
-export const peers: readonly Peer[] = [firn, resticOnAzurite, plainCopy, resticOnDisk, borgOnDisk];
+export const peers: readonly Peer[] = [firnPlain, resticOnAzurite, plainCopy, firnLean, resticOnDisk, borgOnDisk];
