@@ -188,6 +188,11 @@ const table = {
     message: '{failed} of {files} files could not be restored.',
     advice: 'Each of them is named above; the others are whole.',
   },
+  FIRN_SNAPSHOT_INCOMPLETE: {
+    message: '{failed} of {files} files of the snapshot {snapshot} cannot be read back.',
+    advice:
+      'Each of them is named above; the others are whole. Where chunks are not in the index, run `firn repair-index`; where blobs are damaged or gone, restore them from a copy of the container, or verify an earlier snapshot.',
+  },
 
   // sources
   FIRN_FILE_UNREADABLE: {

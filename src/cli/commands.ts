@@ -16,6 +16,7 @@ import { snapshots } from './commands/snapshots.ts';
 import { stats } from './commands/stats.ts';
 import { unlock } from './commands/unlock.ts';
 import { upload } from './commands/upload.ts';
+import { verify } from './commands/verify.ts';
 
 export const commands: readonly Command[] = [
   init,
@@ -24,6 +25,7 @@ export const commands: readonly Command[] = [
   ls,
   cat,
   restore,
+  verify,
   diff,
   stats,
   upload,

@@ -18,7 +18,7 @@ import { forEachConcurrently } from './for-each.ts';
 import { createReadAheadBudget } from './read-ahead.ts';
 import { type ReadFileParts, readFileContent } from './read-file.ts';
 import { type SelectedPath, selectPaths } from './selection.ts';
-import { openTarget, type RestoreTarget } from './target.ts';
+import { nowhere, openTarget, type RestoreTarget } from './target.ts';
 
 export interface RestoreParts extends Pick<ReadFileParts, 'keys' | 'chunks'> {
   readonly filetrees: FiletreeStore;
@@ -68,14 +68,35 @@ export async function restoreTree(
   targetFolder: string,
   options: RestoreOptions = {},
 ): Promise<RestoreResult> {
-  const hidden: (readonly [path: string, error: FirnError])[] = [];
-  const selected = await selectPaths(parts.filetrees, snapshot, options.paths ?? [], {
-    signal: options.signal,
-    onDamaged: (path, error) => hidden.push([path, error]),
-  });
+  const { selected, hidden } = await selectFrom(parts, snapshot, options);
   const target = await openTarget(targetFolder, { overwrite: options.overwrite ?? false });
   const restore = new Restore(parts, snapshot, selected, target, options);
   return await restore.run(hidden);
+}
+
+/**
+ * Reads everything as a restore does, with the same checks, and writes nothing: what it does not fail to read can be restored.
+ * @throws FIRN_PATH_UNKNOWN; damage goes to `onFailed`.
+ */
+export async function verifyTree(
+  parts: RestoreParts,
+  snapshot: Snapshot,
+  options: Omit<RestoreOptions, 'overwrite'> = {},
+): Promise<RestoreResult> {
+  const { selected, hidden } = await selectFrom(parts, snapshot, options);
+  return await new Restore(parts, snapshot, selected, nowhere, options).run(hidden);
+}
+
+type Hidden = readonly (readonly [path: string, error: FirnError])[];
+
+async function selectFrom(
+  { filetrees }: RestoreParts,
+  snapshot: Snapshot,
+  { paths = [], signal }: RestoreOptions,
+): Promise<{ selected: readonly SelectedPath[]; hidden: Hidden }> {
+  const hidden: (readonly [path: string, error: FirnError])[] = [];
+  const onDamaged = (path: string, error: FirnError) => void hidden.push([path, error]);
+  return { selected: await selectPaths(filetrees, snapshot, paths, { signal, onDamaged }), hidden };
 }
 
 interface FileTask {
@@ -121,7 +142,7 @@ class Restore {
   }
 
   /** @param hidden selected paths that damage hides. */
-  async run(hidden: readonly (readonly [path: string, error: FirnError])[]): Promise<RestoreResult> {
+  async run(hidden: Hidden): Promise<RestoreResult> {
     const { signal } = this.#options;
     for (const [path, error] of hidden) this.#fail(path, error);
     const { filesInFlightMax } = this.#parts.settings;

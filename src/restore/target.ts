@@ -6,14 +6,15 @@
  *
  * A file appears under its name whole, checked, with its mode and time, or not at all; all is durable when `finish`
  * resolves. In a folder that was new or empty the file system is synced once, at the end: until then nobody relies on
- * what is in it. Where files may be replaced, each is synced before it takes its name. Errors of one path are FIRN_TARGET_BLOCKED; errors that every path would meet (a full
- * disk) are FIRN_TARGET_FAILED and end the restore.
+ * what is in it. Where files may be replaced, each is synced before it takes its name. Errors of one path are
+ * FIRN_TARGET_BLOCKED; errors that every path would meet (a full disk) are FIRN_TARGET_FAILED and end the restore.
  */
 import { constants, lstatSync } from 'node:fs';
 import { lutimes, mkdir, open, readdir, rename, rm, symlink, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { FirnError, problemOf } from '../errors.ts';
 import { type EntryAttributes, type FileEntry, type LinkEntry, pathProblem } from '../filetree/entry.ts';
+import { abortablePieces } from '../storage/abortable.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import {
   isOnLocalDisk,
@@ -40,6 +41,17 @@ export interface RestoreTarget {
   /** Makes all of it durable; after everything. */
   finish(): Promise<void>;
 }
+
+/** The target of a restore that only reads. */
+export const nowhere: RestoreTarget = {
+  async makeFolder() {},
+  async finishFolder() {},
+  async writeFile(_at, _attributes, content, { signal } = {}) {
+    for await (const _ of abortablePieces(content, signal));
+  },
+  async writeLink() {},
+  async finish() {},
+};
 
 /** What a restore that died left behind is removed by the next one into the same folder, after this time. */
 const TEMPORARY_MS_MAX = 60 * 60 * 1000;

@@ -114,11 +114,13 @@ export async function writeStream(
   });
 }
 
-const ownNames = randomBytes(4).toString('hex');
+let ownNames: string | undefined;
 let namesGiven = 0;
 
 /** A name in this folder that nobody has, for what is made beside its final name; `sweepTemporary` knows it. */
 export function temporaryPath(folder: string): string {
+  // A random number for each name would take longer than to write a small file.
+  ownNames ??= randomBytes(4).toString('hex');
   namesGiven = (namesGiven + 1) >>> 0;
   return join(folder, PREFIX + ownNames + namesGiven.toString(16).padStart(8, '0'));
 }

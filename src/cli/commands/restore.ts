@@ -4,10 +4,8 @@ import { FirnError } from '../../errors.ts';
 import { type RestoreResult, restoreTree } from '../../restore/restore-tree.ts';
 import type { Snapshot } from '../../snapshots/snapshot.ts';
 import { type Command, exitCodes } from '../command.ts';
-import { counted, formatBytes, formatCount, formatSeconds, printable } from '../format.ts';
-
-/** So many failed paths are named in the result; all are named on stderr. */
-const FAILED_NAMED_MAX = 1_000;
+import { formatBytes, formatSeconds, printable } from '../format.ts';
+import { entriesOf, missingFiles, reportReading } from '../reading-report.ts';
 
 export const restore: Command = {
   name: 'restore',
@@ -40,20 +38,12 @@ export const restore: Command = {
     const repository = await open();
     const snapshot = await repository.snapshots.resolve(name, { signal });
     const target = path.resolve(cwd, folder);
-    const failed: { path: string; code: string; problem: string }[] = [];
+    const { failed, ...told } = reportReading(output, 'restoring');
     const result = await restoreTree(repository, snapshot, target, {
       paths: options.texts('path'),
       overwrite: options.flag('overwrite'),
       signal,
-      onFailed: (at, error) => {
-        output.problem(error, at);
-        if (failed.length < FAILED_NAMED_MAX) failed.push({ path: at, code: error.code, problem: error.message });
-      },
-      onProgress: ({ files, bytes, filesExpected, bytesExpected, path: at }) =>
-        output.progress(
-          () =>
-            `restoring  ${formatCount(files)}/${counted(filesExpected, 'file')}  ${formatBytes(bytes)}/${formatBytes(bytesExpected)}  ${printable(at)}`,
-        ),
+      ...told,
     });
     const seconds = (performance.now() - startedAt) / 1000;
     const { files, links, folders, bytes } = result;
@@ -70,18 +60,12 @@ export const restore: Command = {
     };
     await output.result(value, () => textOf(snapshot, target, result, seconds));
     if (result.failed > 0) {
-      const missing = Math.max(result.failed, result.filesExpected - files - links);
-      throw new FirnError('FIRN_RESTORE_INCOMPLETE', { failed: missing, files: result.filesExpected });
+      throw new FirnError('FIRN_RESTORE_INCOMPLETE', { failed: missingFiles(result), files: result.filesExpected });
     }
     return exitCodes.done;
   },
 };
 
 function textOf(snapshot: Snapshot, target: string, result: RestoreResult, seconds: number): string {
-  const { files, links, folders, bytes } = result;
-  const others = [
-    ...(links > 0 ? [counted(links, 'link')] : []),
-    ...(folders > 0 ? [counted(folders, 'folder')] : []),
-  ].map((each) => `, ${each}`);
-  return `Restored ${counted(files, 'file')}${others.join('')}, ${formatBytes(bytes)} of snapshot ${snapshot.id} to ${printable(target)} in ${formatSeconds(seconds)}.`;
+  return `Restored ${entriesOf(result)}, ${formatBytes(result.bytes)} of snapshot ${snapshot.id} to ${printable(target)} in ${formatSeconds(seconds)}.`;
 }
