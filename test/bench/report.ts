@@ -47,9 +47,13 @@ export function formatDollars(dollars: number): string {
   return `$${dollars < 1 ? dollars.toPrecision(2) : formatCount(dollars)}`;
 }
 
+export function formatSeconds(seconds: number): string {
+  return `${seconds < 10 ? seconds.toFixed(2) : formatCount(seconds)} s`;
+}
+
 function format(value: number, unit: Figure['unit']): string {
   if (unit === 'bytes') return formatBytes(value);
-  if (unit === 'seconds') return `${value < 10 ? value.toFixed(2) : formatCount(value)} s`;
+  if (unit === 'seconds') return formatSeconds(value);
   if (unit === 'per second') return `${formatCount(Math.round(value))}/s`;
   return unit === 'dollars' ? formatDollars(value) : formatCount(value);
 }

@@ -9,7 +9,7 @@ import { findDrift } from '../../src/index/repair-check.ts';
 import { allRoots } from '../../src/index/root-view.ts';
 import type { Hash } from '../../src/sealing/keys.ts';
 import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
-import { createCountedStore, type Traffic } from '../kit/counted-store.ts';
+import { createCountedStore, sumOfTraffic, type Traffic } from '../kit/counted-store.ts';
 import { chunkHash, randomFrom } from './generated-repository.ts';
 import { benchKeys, DATA, type Job, type Jobs, newLocations, STATE } from './index-jobs.ts';
 import { metered, timed } from './measuring.ts';
@@ -23,10 +23,7 @@ function createStores() {
     data: new SealedBlobs(data.store, benchKeys),
     state: new SealedBlobs(state.store, benchKeys),
     takeTraffic(): Traffic {
-      const [first, second] = [data.takeTraffic(), state.takeTraffic()];
-      const total = { ...first };
-      for (const key of Object.keys(total) as (keyof Traffic)[]) total[key] += second[key];
-      return total;
+      return sumOfTraffic([data.takeTraffic(), state.takeTraffic()]);
     },
   };
 }

@@ -1,5 +1,5 @@
 /** A store that counts what it is asked for, as a storage service would bill it. */
-import type { BlobContent, BlobItem, BlobStore } from '../../src/storage/blob-store.ts';
+import type { BlobContent, BlobItem, BlobStore, BlobStream } from '../../src/storage/blob-store.ts';
 
 /** Items that the service gives in one page of a listing. */
 export const LIST_PAGE_ITEMS = 5_000;
@@ -23,6 +23,14 @@ export function noTraffic(): Traffic {
   return { lists: 0, reads: 0, writes: 0, deletes: 0, others: 0, bytesRead: 0, bytesWritten: 0 };
 }
 
+export function sumOfTraffic(all: Iterable<Traffic>): Traffic {
+  const total = noTraffic();
+  for (const each of all) {
+    for (const key of Object.keys(total) as (keyof Traffic)[]) total[key] += each[key];
+  }
+  return total;
+}
+
 export interface CountedStore {
   readonly store: BlobStore;
   /** What was asked since it was last taken. */
@@ -31,7 +39,7 @@ export interface CountedStore {
 
 const writing = new Set<PropertyKey>(['create', 'replace', 'append', 'createAppend', 'writeLeased', 'seal']);
 
-/** Counts every call but those with streams, which it refuses. */
+/** Counts every call but those that write streams, which it refuses. */
 export function createCountedStore(inner: BlobStore): CountedStore {
   let traffic = noTraffic();
   const store = new Proxy(inner, {
@@ -51,8 +59,8 @@ export function createCountedStore(inner: BlobStore): CountedStore {
         };
       }
       return async (...args: unknown[]) => {
-        if (/Stream$/.test(String(key))) throw new Error(`${String(key)} is not counted`);
-        if (key === 'read') traffic.reads += 1;
+        if (/FromStream$/.test(String(key))) throw new Error(`${String(key)} is not counted`);
+        if (key === 'read' || key === 'readStream') traffic.reads += 1;
         else if (key === 'delete') traffic.deletes += 1;
         else if (writing.has(key)) {
           traffic.writes += 1;
@@ -60,7 +68,15 @@ export function createCountedStore(inner: BlobStore): CountedStore {
         } else traffic.others += 1;
         const result: unknown = await Reflect.apply(method, target, args);
         if (key === 'read') traffic.bytesRead += (result as BlobContent).body.length;
-        return result;
+        if (key !== 'readStream') return result;
+        const { body, properties } = result as BlobStream;
+        async function* counted(): AsyncGenerator<Buffer> {
+          for await (const piece of body) {
+            traffic.bytesRead += piece.length;
+            yield piece;
+          }
+        }
+        return { body: counted(), properties } satisfies BlobStream;
       };
     },
   });
