@@ -13,6 +13,7 @@ import { groupRoots, planPublish } from '../../../src/publish/plan.ts';
 import { type HeldPublish, underPublishLock } from '../../../src/publish/publish-lock.ts';
 import { buildFiletrees, commitSnapshot, flushShards } from '../../../src/publish/steps.ts';
 import type { Repository } from '../../../src/repository.ts';
+import { isBlobFailure } from '../../../src/storage/blob-store.ts';
 import { connectStorage } from '../../../src/storage/connect.ts';
 import { leaseIdFor } from '../../../src/storage/locks.ts';
 import { createTestRepository } from '../../kit/repository.ts';
@@ -35,7 +36,11 @@ async function put({ inbox }: Repository, { source, bytes }: Shape, n: number): 
   const name = `${source}/folder-${n % 20}/${n}`;
   // About that many, so that not all are alike: between 7/8 and 9/8 of it.
   const outputLength = Math.round(bytes * (0.875 + (n % 101) / 400));
-  await inbox.create(name, createHash('shake256', { outputLength }).update(name).digest());
+  const content = createHash('shake256', { outputLength }).update(name).digest();
+  await inbox.create(name, content).catch((error) => {
+    // Tried again when its answer was late.
+    if (!isBlobFailure(error, 'exists')) throw error;
+  });
   return name;
 }
 
