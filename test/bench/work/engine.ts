@@ -77,12 +77,11 @@ async function measurePrimitives({ keys, chunker }: Repository, folder: string, 
   });
   const stored = Buffer.concat([...different.values()]);
   const frameBytes = chunkWriterSizes.frameRawBytesTarget;
-  const options = { chunkSize: 2 * frameBytes, params: { [constants.ZSTD_c_compressionLevel]: 3 } };
+  const options = { chunkSize: frameBytes + (frameBytes >> 7), params: { [constants.ZSTD_c_compressionLevel]: 3 } };
   const compress = await timed(async () => {
     const frames: Buffer[] = [];
     for (let at = 0; at < stored.length; at += frameBytes) {
-      // Copied, as most of the long buffer that zstd is given is not used.
-      frames.push(Buffer.from(zstdCompressSync(stored.subarray(at, at + frameBytes), options)));
+      frames.push(zstdCompressSync(stored.subarray(at, at + frameBytes), options));
     }
     return frames;
   });
@@ -98,13 +97,6 @@ async function measurePrimitives({ keys, chunker }: Repository, folder: string, 
     }
   });
   return { read: read.took, hash: hash.took, chunk: chunk.took, compress: compress.took, encrypt: encrypt.took };
-}
-
-interface SelfTimes {
-  /** Of the main thread's time. */
-  readonly idleShare: number;
-  /** The largest first; shares of the time in which it was not idle. */
-  readonly named: readonly { readonly name: string; readonly share: number }[];
 }
 
 /** Function and file; what is not Firn's own with the nearest function of Firn that it is for. */
@@ -126,7 +118,8 @@ function namesOf(nodes: readonly Profiler.ProfileNode[]): Map<number, string> {
   return names;
 }
 
-async function profile(work: () => Promise<unknown>): Promise<SelfTimes> {
+/** The largest self times, as shares of the time in which the main thread did not wait. */
+async function profile(work: () => Promise<unknown>) {
   const session = new Session();
   session.connect();
   await session.post('Profiler.enable');
