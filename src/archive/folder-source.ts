@@ -6,7 +6,17 @@
  * read, and its earlier version stays. The folder itself has no entry. Names of one folder are held in memory. Names and
  * attributes are asked for on this thread, one after another: a trip through the thread pool takes ten times as long.
  */
-import { type BigIntStats, closeSync, constants, fstatSync, lstatSync, open, read, readdirSync } from 'node:fs';
+import {
+  type BigIntStats,
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  open,
+  openSync,
+  read,
+  readdirSync,
+} from 'node:fs';
 import { lstat, readdir, readlink } from 'node:fs/promises';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -26,6 +36,7 @@ import { nanosecondsOfTime, timeOfNanoseconds } from '../filetree/time.ts';
 import { listFolder } from '../filetree/walk.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
+import { isOnLocalDisk } from '../storage/local-files.ts';
 import type { ArchiveItem, OpenedItem } from './item.ts';
 
 const READ_BYTES = 1024 * 1024;
@@ -63,7 +74,8 @@ export async function checkFolder(folder: string): Promise<void> {
 
 /** Yields the difference and counts what is the same in `scan`. */
 export async function* scanFolder(options: ScanOptions, scan: FolderScan): AsyncGenerator<ArchiveItem> {
-  yield* new FolderScanner(options, scan).folder('', options.base?.root);
+  const isLocal = await isOnLocalDisk(options.folder);
+  yield* new FolderScanner(options, scan, isLocal).folder('', options.base?.root);
 }
 
 /** What a filetree has under one name. */
@@ -75,11 +87,13 @@ interface Known {
 class FolderScanner {
   readonly #options: ScanOptions;
   readonly #scan: FolderScan;
+  readonly #isLocal: boolean;
   #names = 0;
 
-  constructor(options: ScanOptions, scan: FolderScan) {
+  constructor(options: ScanOptions, scan: FolderScan, isLocal: boolean) {
     this.#options = options;
     this.#scan = scan;
+    this.#isLocal = isLocal;
   }
 
   /** One folder: `at` is its path inside the source, empty for the top, else ending with «/». */
@@ -176,7 +190,8 @@ class FolderScanner {
       path: entryPath,
       op: 'put',
       bytes: link ? 0 : Number(stats.size),
-      open: async (options) => (link ? await openLink(entryPath, local) : await openFile(entryPath, local, options)),
+      open: async ({ signal } = {}) =>
+        link ? await openLink(entryPath, local) : await openFile({ entryPath, local, isLocal: this.#isLocal, signal }),
     };
   }
 
@@ -252,10 +267,13 @@ async function openLink(entryPath: string, local: string): Promise<OpenedItem> {
 
 const openFd = promisify(open);
 const readFd = promisify(read);
+// Without following a link, and without waiting for a writer, should the file have become something else.
+const OPEN_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 /**
- * A file that is being read. Opening and reading go through the thread pool, so that a slow disk serves many files at
- * once; what the system knows of an open file is asked at once, which costs a fraction of a trip through the pool.
+ * A file that is being read. Reading goes through the thread pool, so that a slow disk serves many files at once; what the
+ * system knows already is asked at once, which costs a fraction of a trip through the pool: all of an open file, and on
+ * a local disk the way to a file that was just looked at.
  */
 class OpenFile {
   readonly #fd: number;
@@ -286,11 +304,16 @@ class OpenFile {
   }
 }
 
-async function openFile(entryPath: string, local: string, options?: CallOptions): Promise<OpenedItem> {
+interface FileToOpen extends CallOptions {
+  readonly entryPath: string;
+  readonly local: string;
+  readonly isLocal: boolean;
+}
+
+async function openFile({ entryPath, local, isLocal, signal }: FileToOpen): Promise<OpenedItem> {
   let file: OpenFile | undefined;
   try {
-    // Without following a link, and without waiting for a writer, should the file have become something else.
-    const opened = new OpenFile(await openFd(local, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK));
+    const opened = new OpenFile(isLocal ? openSync(local, OPEN_FLAGS) : await openFd(local, OPEN_FLAGS));
     file = opened;
     const before = opened.stat();
     if (!before.isFile()) {
@@ -300,7 +323,7 @@ async function openFile(entryPath: string, local: string, options?: CallOptions)
     return {
       type: 'file',
       attributes: attributesOf(before),
-      content: contentOf(entryPath, opened, Number(before.size), options?.signal),
+      content: contentOf(entryPath, opened, Number(before.size), signal),
       unchanged: async () => {
         answer ??= stoodStill(opened, before);
         return answer;
