@@ -24,13 +24,14 @@ import {
   type RepositoryConfig,
   verifyConfig,
 } from './sealing/config.ts';
-import { changePassphrase, type KeyRing, openMasterKey, type PassphraseChange } from './sealing/key-ring.ts';
+import { changePassphrase, createKey, type KeyRing, openMasterKey, type PassphraseChange } from './sealing/key-ring.ts';
 import { type Keys, keysFromMaster, MASTER_KEY_BYTES, plainKeys } from './sealing/keys.ts';
 import { type ScryptCost, wrapMasterKey } from './sealing/master-key.ts';
 import { SealedBlobs } from './sealing/sealed-blobs.ts';
 import { repositoryNames, type Settings } from './settings.ts';
 import { SnapshotStore } from './snapshots/snapshot-store.ts';
 import { type BlobStore, type CallOptions, isBlobFailure } from './storage/blob-store.ts';
+import { createOwn } from './storage/create-own.ts';
 import { thisProcess } from './storage/lock-record.ts';
 import { createLocks } from './storage/locks.ts';
 
@@ -111,15 +112,10 @@ export async function createRepository(
     const master = randomBytes(MASTER_KEY_BYTES);
     keys = keysFromMaster(master);
     const key = await wrapMasterKey(config.id, master, passphrase, options.scryptCost);
-    await data.create(key.name, key.body, options);
+    await createKey(data, key, options);
   }
   // The config last: a repository is there when its config is. A key that was left without one opens nothing.
-  try {
-    await data.create(CONFIG_NAME, encodeConfig(config, keys), options);
-  } catch (error) {
-    if (isBlobFailure(error, 'exists')) throw exists;
-    throw error;
-  }
+  if (!(await createOwn(data, CONFIG_NAME, encodeConfig(config, keys), options))) throw exists;
   return wire(containers, settings, config, keys, options);
 }
 

@@ -9,6 +9,7 @@
  */
 import { FirnError, isFirnError } from '../errors.ts';
 import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { createOwn } from '../storage/create-own.ts';
 import { type ScryptCost, unwrapMasterKey, wrapMasterKey } from './master-key.ts';
 
 export const KEYS_PREFIX = 'keys/';
@@ -51,8 +52,9 @@ export async function changePassphrase(
   const old = await keysOpenedBy(ring, from, options);
   const master = old.master ?? refuse(ring, old.damaged);
   const earlier = await keysOpenedBy(ring, to, options);
-  const { name: key, body } = await wrapMasterKey(ring.repositoryId, master, to, scryptCost);
-  await ring.data.create(key, body, options);
+  const wrapped = await wrapMasterKey(ring.repositoryId, master, to, scryptCost);
+  const { name: key } = wrapped;
+  await createKey(ring.data, wrapped, options);
   const stored = { name: key, body: (await ring.data.read(key, options)).body };
   if ((await unwrapMasterKey(ring.repositoryId, stored, to))?.equals(master) !== true) {
     throw new FirnError('FIRN_CONFIG_DAMAGED', { what: `key ${key}`, problem: 'it did not arrive as it was sent' });
@@ -60,6 +62,16 @@ export async function changePassphrase(
   const removed = [...new Set([...(keepOld ? [] : old.names), ...earlier.names])];
   for (const name of removed) await ring.data.delete(name, options);
   return { key, removed };
+}
+
+/** @throws FIRN_CONFIG_DAMAGED where the name, which is random, has another key. */
+export async function createKey(
+  data: BlobStore,
+  { name, body }: { readonly name: string; readonly body: Buffer },
+  options?: CallOptions,
+): Promise<void> {
+  if (await createOwn(data, name, body, options)) return;
+  throw new FirnError('FIRN_CONFIG_DAMAGED', { what: `key ${name}`, problem: 'another key has its name' });
 }
 
 interface OpenedKeys {

@@ -1,7 +1,10 @@
 import { expect, it } from 'vitest';
+import { changeRepositoryPassphrase, createRepository, openRepository } from '../../src/repository.ts';
+import { readSettings } from '../../src/settings.ts';
 import { connectStorage } from '../../src/storage/connect.ts';
 import { azuriteConnectionString, uniqueName } from '../kit/azurite.ts';
 import { startFaultyProxy } from '../kit/faulty-proxy.ts';
+import { cheapScrypt } from '../kit/repository.ts';
 
 it('an append blob whose first block got no answer is known again, and is not taken for another one', async () => {
   const proxy = await startFaultyProxy(azuriteConnectionString());
@@ -31,3 +34,32 @@ it('an append blob whose first block got no answer is known again, and is not ta
     await proxy.stop();
   }
 });
+
+it.each([['keys/'], ['config']])(
+  'a write of %s whose answer was lost keeps nobody from creating a repository or changing its passphrase',
+  async (blob) => {
+    const proxy = await startFaultyProxy(azuriteConnectionString());
+    try {
+      const containers = connectStorage({ connectionString: proxy.connectionString }, { retryMs: 1 });
+      const lost = new Set<string>();
+      proxy.fault = (method, url) => {
+        if (method !== 'PUT' || !url.includes(`-data/${blob}`) || lost.has(url)) return undefined;
+        lost.add(url);
+        return { kind: 'cut', after: 0 };
+      };
+      const repository = uniqueName('lost');
+      const { settings } = readSettings({ FIRN_PASSPHRASE: 'correct horse', FIRN_REPOSITORY: repository });
+      await createRepository(containers, settings, { encrypted: true, scryptCost: cheapScrypt });
+      expect(lost.size).toBe(1);
+      const to = 'battery staple';
+      await changeRepositoryPassphrase(containers, settings, { to, keepOld: false }, { scryptCost: cheapScrypt });
+      expect(lost.size).toBe(blob === 'config' ? 1 : 2);
+      await openRepository(containers, { ...settings, passphrase: to });
+      await expect(createRepository(containers, settings, { encrypted: true })).rejects.toMatchObject({
+        code: 'FIRN_REPOSITORY_EXISTS',
+      });
+    } finally {
+      await proxy.stop();
+    }
+  },
+);
