@@ -11,7 +11,7 @@ import { restoreTree } from '../../../src/restore/restore-tree.ts';
 import { type CountedStore, createCountedStore, sumOfTraffic, type Traffic } from '../../kit/counted-store.ts';
 import { createMemoryAccount } from '../../kit/memory-blob-store.ts';
 import { createTestRepository } from '../../kit/repository.ts';
-import { timed } from '../measuring.ts';
+import { type Took, timed } from '../measuring.ts';
 import { formatCount, markdownTable } from '../report.ts';
 import { logPlot } from './log-plot.ts';
 
@@ -20,10 +20,9 @@ const FILES_OF_FOLDER = 100;
 const FILES_WRITTEN_AT_ONCE = 16;
 const SOURCE = 'bench';
 
-interface Cost {
+interface Cost extends Took {
   readonly work: string;
   readonly size: number;
-  readonly seconds: number;
   readonly requests: number;
   readonly traffic: Traffic;
 }
@@ -83,7 +82,7 @@ async function openSource(folder: string, files: number) {
       const { took } = await timed(async () => run(await reopen()));
       const traffic = takeTraffic();
       const { lists, reads, writes, deletes, others } = traffic;
-      return { work, size, seconds: took.seconds, requests: lists + reads + writes + deletes + others, traffic };
+      return { work, size, ...took, requests: lists + reads + writes + deletes + others, traffic };
     },
   };
 }
@@ -126,12 +125,23 @@ async function growthOfSnapshots(folder: string, files: number, sizes: readonly 
 function textOf(costs: readonly Cost[], sizeTitle: string): string {
   const works = [...new Set(costs.map(({ work }) => work))];
   const ofWork = works.map((work) => costs.filter((cost) => cost.work === work));
-  const rows = ofWork.flat().map(({ work, size, seconds, requests, traffic }) => {
+  const rows = ofWork.flat().map(({ work, size, seconds, cpuSeconds, requests, traffic }) => {
     const { lists, reads, writes, deletes, others } = traffic;
     const counts = [requests, lists, reads, writes, deletes, others];
-    return [work, formatCount(size), seconds.toFixed(3), ...counts.map(formatCount)];
+    return [work, formatCount(size), seconds.toFixed(3), cpuSeconds.toFixed(3), ...counts.map(formatCount)];
   });
-  const head = ['work', sizeTitle, 'seconds', 'requests', 'lists', 'reads', 'writes', 'deletes', 'others'];
+  const head = [
+    'work',
+    sizeTitle,
+    'seconds',
+    'CPU seconds',
+    'requests',
+    'lists',
+    'reads',
+    'writes',
+    'deletes',
+    'others',
+  ];
   const plot = (title: string, y: (cost: Cost) => number) => {
     const series = ofWork.map((each, n) => ({
       name: works[n] ?? '',
