@@ -17,7 +17,7 @@ import {
   read,
   readdirSync,
 } from 'node:fs';
-import { lstat, readdir, readlink } from 'node:fs/promises';
+import { lstat, readdir, readlink, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -40,8 +40,8 @@ import { isOnLocalDisk } from '../storage/local-files.ts';
 import type { ArchiveItem, OpenedItem } from './item.ts';
 
 const READ_BYTES = 1024 * 1024;
-/** After so many names the process turns to what waits: signals, and the renewal of a lock. */
-const NAMES_A_TURN = 1_000;
+/** After so long the process turns to what waits: signals, and the renewal of a lock. */
+const TURN_MS_MAX = 20;
 
 export interface FolderScan {
   /** Files and links that are as they were. */
@@ -74,8 +74,8 @@ export async function checkFolder(folder: string): Promise<void> {
 
 /** Yields the difference and counts what is the same in `scan`. */
 export async function* scanFolder(options: ScanOptions, scan: FolderScan): AsyncGenerator<ArchiveItem> {
-  const isLocal = await isOnLocalDisk(options.folder);
-  yield* new FolderScanner(options, scan, isLocal).folder('', options.base?.root);
+  const device = (await isOnLocalDisk(options.folder)) ? (await stat(options.folder, { bigint: true })).dev : undefined;
+  yield* new FolderScanner(options, scan, device).folder('', options.base?.root);
 }
 
 /** What a filetree has under one name. */
@@ -87,13 +87,14 @@ interface Known {
 class FolderScanner {
   readonly #options: ScanOptions;
   readonly #scan: FolderScan;
-  readonly #isLocal: boolean;
-  #names = 0;
+  /** The disk of the folder, where it is one of this machine; others may be mounted below it. */
+  readonly #localDevice: bigint | undefined;
+  #turnedAt = performance.now();
 
-  constructor(options: ScanOptions, scan: FolderScan, isLocal: boolean) {
+  constructor(options: ScanOptions, scan: FolderScan, localDevice: bigint | undefined) {
     this.#options = options;
     this.#scan = scan;
-    this.#isLocal = isLocal;
+    this.#localDevice = localDevice;
   }
 
   /** One folder: `at` is its path inside the source, empty for the top, else ending with «/». */
@@ -112,8 +113,10 @@ class FolderScanner {
     try {
       let next = await known.next();
       for (const raw of names) {
-        this.#names += 1;
-        if (this.#names % NAMES_A_TURN === 0) await nextTurn();
+        if (performance.now() - this.#turnedAt > TURN_MS_MAX) {
+          await nextTurn();
+          this.#turnedAt = performance.now();
+        }
         const name = raw.toString();
         if (!Buffer.from(name).equals(raw)) {
           yield skip(at + name, 'FIRN_PATH_UNUSABLE', 'its name is not valid UTF-8');
@@ -191,7 +194,9 @@ class FolderScanner {
       op: 'put',
       bytes: link ? 0 : Number(stats.size),
       open: async ({ signal } = {}) =>
-        link ? await openLink(entryPath, local) : await openFile({ entryPath, local, isLocal: this.#isLocal, signal }),
+        link
+          ? await openLink(entryPath, local)
+          : await openFile({ entryPath, local, isLocal: stats.dev === this.#localDevice, signal }),
     };
   }
 

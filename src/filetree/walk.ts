@@ -108,7 +108,8 @@ async function* walkBelow(
       if (folder !== undefined) yield { path: at, entry: folder };
       if (file !== undefined) yield { path: at, entry: file };
       if (folder === undefined) continue;
-      if (open.length < PATH_DEPTH_MAX) {
+      // The top has no name.
+      if (open.length <= PATH_DEPTH_MAX) {
         open.push({ path: at, cursor: new FolderCursor(store, folder.tree, folder, { signal }) });
       } else {
         const problem = 'the tree below it is deeper than any may be';

@@ -75,7 +75,8 @@ export async function restoreTree(
 }
 
 /**
- * Reads everything as a restore does, with the same checks, and writes nothing: what it does not fail to read can be restored.
+ * Reads everything as a restore does, with the same checks, and writes nothing. Whether a file system takes every name is
+ * seen at a restore only.
  * @throws FIRN_PATH_UNKNOWN; damage goes to `onFailed`.
  */
 export async function verifyTree(
@@ -241,6 +242,7 @@ class Restore {
 
   /** From the bottom up: a folder without rights closes the way to those in it. */
   async #finishFolders(): Promise<void> {
+    if (this.#target.finishFolder === undefined) return;
     const above = new Map<string, FolderEntry>();
     for (const { path: selected, parents } of this.#selected) {
       for (const { path, entry } of parents) above.set(path, entry);
@@ -263,7 +265,7 @@ class Restore {
   async #finishFolder(path: string, entry: FolderEntry): Promise<void> {
     if (this.#blocked.has(path) || this.#isBlocked(path)) return;
     try {
-      await this.#target.finishFolder(path, entry);
+      await this.#target.finishFolder?.(path, entry);
     } catch (error) {
       if (!isProblemOfOnePath(error)) throw error;
       this.#fail(path, error);

@@ -5,8 +5,8 @@
  * the target while the restore runs.)
  *
  * A file appears under its name whole, checked, with its mode and time, or not at all; all is durable when `finish`
- * resolves. In a folder that was new or empty the file system is synced once, at the end: until then nobody relies on
- * what is in it. Where files may be replaced, each is synced before it takes its name. Errors of one path are
+ * resolves. In a folder that was new or empty the file system is synced once, at the end (on Linux): until then nobody
+ * relies on what is in it. Elsewhere each file is synced before it takes its name. Errors of one path are
  * FIRN_TARGET_BLOCKED; errors that every path would meet (a full disk) are FIRN_TARGET_FAILED and end the restore.
  */
 import { constants, lstatSync } from 'node:fs';
@@ -17,6 +17,7 @@ import { type EntryAttributes, type FileEntry, type LinkEntry, pathProblem } fro
 import { abortablePieces } from '../storage/abortable.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import {
+  canSyncFileSystem,
   isOnLocalDisk,
   sweepTemporary,
   syncFileSystem,
@@ -29,8 +30,8 @@ import { secondsForUtimes } from './file-time.ts';
 export interface RestoreTarget {
   /** Makes a folder, or takes the one that is there. Its parent must have been made before. */
   makeFolder(at: string, attributes: EntryAttributes): Promise<void>;
-  /** Gives a folder its mode and time; after everything in it was written. */
-  finishFolder(at: string, attributes: EntryAttributes): Promise<void>;
+  /** Gives a folder its mode and time; after everything in it was written. Nothing to do where it is not there. */
+  finishFolder?(at: string, attributes: EntryAttributes): Promise<void>;
   writeFile(
     at: string,
     attributes: EntryAttributes & Partial<Pick<FileEntry, 'bytes'>>,
@@ -45,7 +46,6 @@ export interface RestoreTarget {
 /** The target of a restore that only reads. */
 export const nowhere: RestoreTarget = {
   async makeFolder() {},
-  async finishFolder() {},
   async writeFile(_at, _attributes, content, { signal } = {}) {
     for await (const _ of abortablePieces(content, signal));
   },
@@ -68,14 +68,14 @@ export async function openTarget(folder: string, { overwrite }: { overwrite: boo
     const [first] = await readdir(folder);
     if (first !== undefined && !overwrite) throw new FirnError('FIRN_TARGET_NOT_EMPTY', { path: folder });
     await sweepTemporary(folder, TEMPORARY_MS_MAX);
+    const syncsEach = first !== undefined || !(await canSyncFileSystem(folder));
+    return targetIn(path.resolve(folder), { overwrite, syncsEach, isLocal: await isOnLocalDisk(folder) });
   } catch (error) {
     if (error instanceof FirnError) throw error;
     const code = codeOf(error);
     if (code === 'EEXIST' || code === 'ENOTDIR') throw new FirnError('FIRN_NOT_A_FOLDER', { path: folder });
     throw new FirnError('FIRN_TARGET_FAILED', { path: folder, problem: problemOf(error) }, { cause: error });
   }
-  const syncsEach = overwrite || process.platform === 'win32';
-  return targetIn(path.resolve(folder), { overwrite, syncsEach, isLocal: await isOnLocalDisk(folder) });
 }
 
 /** The local path of an entry. @throws FIRN_PATH_ESCAPES. */
@@ -145,11 +145,11 @@ function targetIn(folder: string, { overwrite, syncsEach, isLocal }: TargetOptio
       onPath(at, async (local) => {
         const flags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
         await using handle = await open(local, flags);
-        // The names of all that was written into it.
-        if (syncsEach) await handle.sync();
         if (attributes.mode !== undefined) await handle.chmod(attributes.mode);
         const seconds = secondsOf(at, attributes.mtime);
         if (seconds !== undefined) await handle.utimes(seconds, seconds);
+        // With the names of all that was written into it.
+        if (syncsEach) await handle.sync();
       }),
 
     writeFile: (at, { bytes = Number.POSITIVE_INFINITY, mode, mtime }, content, { signal } = {}) =>
@@ -179,10 +179,10 @@ function targetIn(folder: string, { overwrite, syncsEach, isLocal }: TargetOptio
       }),
 
     async finish() {
-      if (syncsEach) await syncFolder(folder);
-      else if (!(await syncFileSystem(folder))) {
-        const problem = 'the program «sync» that makes restored files durable cannot be run';
-        throw new FirnError('FIRN_TARGET_FAILED', { path: folder, problem });
+      try {
+        await (syncsEach ? syncFolder(folder) : syncFileSystem(folder));
+      } catch (error) {
+        throw new FirnError('FIRN_TARGET_FAILED', { path: folder, problem: problemOf(error) }, { cause: error });
       }
     },
   };

@@ -135,19 +135,19 @@ export async function syncFolder(folder: string): Promise<void> {
 
 /**
  * Makes everything durable that was written to the file system of this folder: for many files a small part of the cost of
- * syncing each. @returns false where the system has no program for it.
+ * syncing each. Fails where anything could not be written (Linux tells that from version 5.8 on).
  */
-export async function syncFileSystem(folder: string): Promise<boolean> {
-  if (process.platform === 'win32') return false;
-  for (const args of [['-f', folder], []]) {
-    try {
-      await execute('sync', args);
-      return true;
-    } catch {
-      // Not every `sync` takes a folder; the one of POSIX syncs all file systems.
-    }
-  }
-  return false;
+export async function syncFileSystem(folder: string): Promise<void> {
+  await execute('sync', ['-f', folder]);
+}
+
+/** Says whether `syncFileSystem` works here, by doing it. The `sync` of other systems promises less, or does not wait. */
+export async function canSyncFileSystem(folder: string): Promise<boolean> {
+  if (process.platform !== 'linux') return false;
+  return await syncFileSystem(folder).then(
+    () => true,
+    () => false,
+  );
 }
 
 /**

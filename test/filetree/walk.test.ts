@@ -1,7 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { applyChanges } from '../../src/filetree/apply-changes.ts';
-import { comparePaths, type FolderTree, type TreeEntry } from '../../src/filetree/entry.ts';
+import {
+  comparePaths,
+  type FolderTree,
+  PATH_DEPTH_MAX,
+  pathProblem,
+  type TreeEntry,
+} from '../../src/filetree/entry.ts';
 import { createFiletreeStore, type FiletreeStore } from '../../src/filetree/filetree-store.ts';
 import { findEntry, listFolder, walkTree } from '../../src/filetree/walk.ts';
 import { plainKeys } from '../../src/sealing/keys.ts';
@@ -176,4 +182,13 @@ describe('walkTree, findEntry and listFolder', () => {
     const good = await store.writeNode({ type: 'branch', level: 1, pages: [page] });
     expect(await linesOf(store, good)).toHaveLength(1);
   });
+});
+
+it('a folder as deep as any may be is walked, empty or not', async () => {
+  const deepest = Array.from({ length: PATH_DEPTH_MAX }, () => 'f').join('/');
+  expect(pathProblem(deepest)).toBe(undefined);
+  const store = createFiletreeStore(createMemoryBlobStore(), plainKeys);
+  const { root } = await applyChanges(store, undefined, [{ path: deepest, op: 'put', entry: { type: 'folder' } }]);
+  const walked = await Array.fromAsync(walkTree(store, root));
+  expect(walked.at(-1)?.path).toBe(deepest);
 });

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
+  canSyncFileSystem,
   isOnLocalDisk,
   type LocalWriteOptions,
   sweepTemporary,
@@ -236,20 +237,22 @@ describe('sweeping', () => {
 });
 
 describe('a file system', () => {
-  test.skipIf(process.platform !== 'linux')(
-    'is synced as a whole, and known to be on a disk of this machine or not (on Linux)',
-    async () => {
-      await writeText(join(folder, 'a'), 'a', { sync: 'nothing' });
-      expect(await syncFileSystem(folder)).toBe(true);
-      expect(await isOnLocalDisk('/proc')).toBe(false);
-    },
-  );
+  test.skipIf(process.platform !== 'linux')('is synced as a whole (on Linux)', async () => {
+    await writeText(join(folder, 'a'), 'a', { sync: 'nothing' });
+    await syncFileSystem(folder);
+    expect(await canSyncFileSystem(folder)).toBe(true);
+    expect(await isOnLocalDisk('/proc')).toBe(false);
+  });
 
-  test('that nothing can sync is told', async () => {
+  test('that fails to write is told, and so is one that nothing can sync', async () => {
     const { PATH } = process.env;
     process.env.PATH = folder;
     try {
-      expect(await syncFileSystem(folder)).toBe(false);
+      expect(await canSyncFileSystem(folder)).toBe(false);
+      // One that refuses a folder, and would say nothing of what it cannot write without one.
+      await writeText(join(folder, 'sync'), '#!/bin/sh\n[ $# -eq 0 ]\n', { mode: 0o755 });
+      await expect(syncFileSystem(folder)).rejects.toThrow();
+      expect(await canSyncFileSystem(folder)).toBe(false);
     } finally {
       process.env.PATH = PATH;
     }

@@ -9,7 +9,7 @@ export const verify: Command = {
   name: 'verify',
   summary: 'read a snapshot back, without writing anything',
   about: [
-    'Reads every file of a snapshot from storage and checks it as a restore does: seals, chunk hashes, sizes and content hashes. What it can read can be restored.',
+    'Reads every file of a snapshot from storage and checks it as a restore does: seals, chunk hashes, sizes and content hashes. Whether a file system takes every name is seen at a restore only.',
     'What is damaged or missing is named; the exit code is 1 then. It reads as many bytes as a restore.',
   ],
   args: [{ name: 'snapshot' }],
