@@ -19,7 +19,7 @@ import {
   withoutSpentMarks,
   withSwapped,
 } from './manifest-steps.ts';
-import { deletePartition, listJournal, partitionExists } from './partition-blob.ts';
+import { deletePartition, listJournal, listPartitions, partitionExists } from './partition-blob.ts';
 
 const DELETES_IN_FLIGHT = 16;
 /** A partition that no manifest names is left alone for so long: someone may be about to name it. */
@@ -77,13 +77,10 @@ async function takeUpCompacted(
 ): Promise<BatchInfo[]> {
   const { state, source, manifests } = parts;
   const { sealed } = found;
-  const existing = new Set<string>();
-  for await (const { partition } of listJournal(state, source, options)) {
-    if (partition !== undefined) existing.add(partition);
-  }
-  const isGone = (each: string) => !existing.has(each);
   const step = async (current: Manifest) => {
-    if (!(await partitionExists(state, source, blob, options))) return undefined;
+    const existing = new Set(await Array.fromAsync(listPartitions(state, source, options), (each) => each.blob));
+    if (!existing.has(blob)) return undefined;
+    const isGone = (each: string) => !existing.has(each);
     const replaces = new Set(found.is === 'compacted' ? found.end.replaces : sealedBlobs(current).filter(isGone));
     const someAreGone = [...replaces].some(isGone);
     const numbers = current.partitions.filter((each) => replaces.has(each.blob)).map(({ partition }) => partition);

@@ -435,6 +435,34 @@ describe('a compacted partition whose end is damaged', () => {
       journal = open();
     }
   });
+
+  /** A manifest of five batches; a compacted partition of eight, with a damaged end; and nothing else. */
+  async function bringBackOlder(): Promise<void> {
+    await appendBatches(small(5));
+    const { body } = await state.read(MANIFEST);
+    await appendBatches([[upload('file 5')], [upload('file 6')], [upload('file 7')]]);
+    await journal.compact(everything);
+    const [blob] = await partitionBlobs(state, 'photos');
+    await damageEnd(blob!);
+    account.overwrite('state', MANIFEST, body);
+    clock.ms += 11 * 60_000;
+  }
+
+  it('does not stand for what others record while it is taken up', async () => {
+    await bringBackOlder();
+    const meanwhile = ['new 0', 'new 1', 'new 2'];
+    let done = false;
+    const busy = intercepted(state, {
+      instead: async (call, name) => {
+        if (call !== 'replace' || name !== MANIFEST || done) return undefined;
+        done = true;
+        for (const path of meanwhile) await open(state, { recordsMax: 1 }).append([upload(path)]);
+        return undefined;
+      },
+    });
+    await open(busy).sealDue();
+    expect(await allPaths(open())).toEqual([...names(8), ...meanwhile]);
+  });
 });
 
 it('what was left is given up after a week, and not before', async () => {
