@@ -93,8 +93,11 @@ async function takeUpCompacted(
   return infoIfSealed(blob, await manifests.update(step, options));
 }
 
+/** Those that a compaction may have taken. */
 function sealedBlobs({ partitions }: Manifest): string[] {
-  return partitions.filter(({ state, mark }) => state === 'sealed' && mark === undefined).map(({ blob }) => blob);
+  return partitions
+    .filter(({ state, mark, held }) => state === 'sealed' && mark === undefined && !held)
+    .map(({ blob }) => blob);
 }
 
 function infoIfSealed(blob: string, { manifest, changed }: { manifest: Manifest; changed: boolean }): BatchInfo[] {

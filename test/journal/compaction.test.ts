@@ -448,6 +448,23 @@ describe('a compacted partition whose end is damaged', () => {
     clock.ms += 11 * 60_000;
   }
 
+  it('does not stand for what was held, nor goes because of it', async () => {
+    const [first, ...others] = await appendBatches(small(9));
+    await journal.hold([first!]);
+    const { body } = await state.read(MANIFEST);
+    const [held] = await partitionBlobs(state, 'photos');
+    expect(await journal.compact(everything)).toMatchObject({ replaced: others });
+    await state.delete(held!);
+    const [blob] = await partitionBlobs(state, 'photos');
+    await damageEnd(blob!);
+    account.overwrite('state', MANIFEST, body);
+    clock.ms += 11 * 60_000;
+    const [found] = await open().sealDue();
+    expect(await pathsOf(open(), found!.batch)).toEqual(names(9).slice(1));
+    expect((await open().batches()).map(({ batch }) => batch)).toEqual([first, found!.batch]);
+    await expect(pathsOf(open(), first!)).rejects.toMatchObject({ code: 'FIRN_JOURNAL_DAMAGED' });
+  });
+
   it('does not stand for what others record while it is taken up', async () => {
     await bringBackOlder();
     const meanwhile = ['new 0', 'new 1', 'new 2'];
