@@ -8,16 +8,17 @@
 import pMap from 'p-map';
 import { type BlobItem, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import { type BatchInfo, infoOf } from './batch-info.ts';
-import { examinePartition, type FoundPartition } from './found-partition.ts';
+import { examinePartition } from './found-partition.ts';
 import type { JournalParts } from './journal-parts.ts';
-import type { Manifest } from './manifest.ts';
+import { type Manifest, partitionOfBlob } from './manifest.ts';
 import {
+  type FoundCompacted,
   withDiscarded,
   withFound,
   withoutLeft,
   withoutRetired,
   withoutSpentMarks,
-  withSwapped,
+  withTakenUp,
 } from './manifest-steps.ts';
 import { deletePartition, listJournal, listPartitions, partitionExists } from './partition-blob.ts';
 
@@ -40,13 +41,15 @@ export async function takeUpStrays(parts: JournalParts, options?: CallOptions): 
     const blob = partition ?? filterOf;
     if (named.has(blob) || !isOld(parts, item)) continue;
     if (filterOf !== undefined && filterOf !== lastPartition) await state.delete(item.name, options);
-    if (partition !== undefined) adopted.push(...(await takeUpStray(parts, partition, item, options)));
+    if (partition !== undefined) adopted.push(...(await takeUpStray(parts, manifest, partition, item, options)));
   }
   return adopted;
 }
 
+/** @param manifest as it was before any stray was taken up. */
 async function takeUpStray(
   parts: JournalParts,
+  { next }: Manifest,
   blob: string,
   item: BlobItem,
   options?: CallOptions,
@@ -54,7 +57,17 @@ async function takeUpStray(
   const { state, source, manifests, now } = parts;
   const found = await examinePartition(state, source, blob, { ...options, now });
   const at = item.lastModified.toISOString();
-  if (found.is === 'compacted' || found.is === 'broken') return await takeUpCompacted(parts, blob, found, at, options);
+  if (found.is === 'compacted' || found.is === 'broken') {
+    const replaces = found.is === 'compacted' ? new Set(found.end.replaces) : undefined;
+    const compacted = {
+      blob,
+      created: at,
+      sealed: found.sealed,
+      replaces,
+      isUnknown: (partitionOfBlob(blob) ?? 0) >= next,
+    };
+    return await takeUpCompacted(parts, compacted, options);
+  }
   // Only a log was ever acknowledged by itself. A leave or a rejoin counts from when the manifest names it.
   const step = async (current: Manifest) => {
     if (!(await partitionExists(state, source, blob, options))) return undefined;
@@ -63,41 +76,18 @@ async function takeUpStray(
   return infoIfSealed(blob, await manifests.update(step, options));
 }
 
-/**
- * A compacted partition counts from when the manifest names it: before, all that it stands for is there, and may be published
- * by now. Only where the manifest was brought back from an older copy are those named and gone; then this is what is left.
- * Where its end is damaged, all that is named and gone counts for what it stands for.
- */
+/** A compacted partition counts from when the manifest names it: before, all that it stands for is there, or was published. */
 async function takeUpCompacted(
-  parts: JournalParts,
-  blob: string,
-  found: Extract<FoundPartition, { is: 'compacted' | 'broken' }>,
-  at: string,
+  { state, source, manifests }: JournalParts,
+  compacted: FoundCompacted,
   options?: CallOptions,
 ): Promise<BatchInfo[]> {
-  const { state, source, manifests } = parts;
-  const { sealed } = found;
+  const { blob } = compacted;
   const step = async (current: Manifest) => {
     const existing = new Set(await Array.fromAsync(listPartitions(state, source, options), (each) => each.blob));
-    if (!existing.has(blob)) return undefined;
-    const isGone = (each: string) => !existing.has(each);
-    const replaces = new Set(found.is === 'compacted' ? found.end.replaces : sealedBlobs(current).filter(isGone));
-    const someAreGone = [...replaces].some(isGone);
-    const numbers = current.partitions.filter((each) => replaces.has(each.blob)).map(({ partition }) => partition);
-    const entry = { ...sealed, partition: Math.max(0, ...numbers), blob, created: at } as const;
-    const swapped = someAreGone
-      ? withSwapped(current, replaces, { ...entry, state: 'sealed', compacted: true })
-      : undefined;
-    return swapped ?? withDiscarded(current, blob, at);
+    return existing.has(blob) ? withTakenUp(current, compacted, (each) => !existing.has(each)) : undefined;
   };
   return infoIfSealed(blob, await manifests.update(step, options));
-}
-
-/** Those that a compaction may have taken. */
-function sealedBlobs({ partitions }: Manifest): string[] {
-  return partitions
-    .filter(({ state, mark, held }) => state === 'sealed' && mark === undefined && !held)
-    .map(({ blob }) => blob);
 }
 
 function infoIfSealed(blob: string, { manifest, changed }: { manifest: Manifest; changed: boolean }): BatchInfo[] {

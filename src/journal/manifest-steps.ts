@@ -146,6 +146,11 @@ export function withHeld(manifest: Manifest, batches: ReadonlySet<string>): Mani
   return replaced(manifest, (each) => holdable.has(each), { held: true });
 }
 
+/** Compaction may take it. */
+function isFree({ state, mark, held }: PartitionEntry): boolean {
+  return state === 'sealed' && mark === undefined && !held;
+}
+
 /**
  * A compacted partition takes the place of others. Void when one of them is no sealed partition any more or is held, or when
  * the compacted one is named already: as it should be, or as one to be deleted.
@@ -157,8 +162,48 @@ export function withSwapped(
 ): Manifest | undefined {
   const isReplaced = ({ blob }: PartitionEntry) => replaces.has(blob);
   const those = manifest.partitions.filter(isReplaced);
-  const isFree = ({ state, mark, held }: PartitionEntry) => state === 'sealed' && mark === undefined && !held;
   if (isNamed(manifest, entry.blob) || those.length !== replaces.size || !those.every(isFree)) return undefined;
   const retired = replaced(manifest, isReplaced, { state: 'retired' });
   return retired && { ...retired, partitions: [...retired.partitions, entry] };
+}
+
+/** A compacted partition as it was found. */
+export interface FoundCompacted {
+  readonly blob: string;
+  readonly created: string;
+  readonly sealed: SealedPartition;
+  /** Undefined where its end is damaged. */
+  readonly replaces: ReadonlySet<string> | undefined;
+  /** The manifest never gave its number. */
+  readonly isUnknown: boolean;
+}
+
+/**
+ * A compacted partition that the manifest does not name counts where the manifest was brought back from an older copy: then
+ * it may be all that is left. Two things tell of that. What is deleted was retired before, so nothing else is named and gone;
+ * and each number was given by the manifest. In all other cases what it stands for is there, or was published, and
+ * it is to be discarded: what it removes would be removed once more.
+ *
+ * It stands for those that its end names, also where the older manifest takes one for active or does not know the later
+ * ones; with a damaged end, for all that a compaction may have taken and that is gone.
+ */
+export function withTakenUp(
+  manifest: Manifest,
+  { blob, created, sealed, replaces, isUnknown }: FoundCompacted,
+  isGone: (blob: string) => boolean,
+): Manifest | undefined {
+  const active = activePartition(manifest);
+  const closed = (active && replaces?.has(active.blob) && withSealed(manifest, active.blob, sealed)) || manifest;
+  const last = partitionOfBlob(blob) ?? 0;
+  const isReplaced = (each: PartitionEntry) =>
+    isFree(each) && (replaces?.has(each.blob) ?? (each.partition <= last && isGone(each.blob)));
+  const those = closed.partitions.filter(isReplaced);
+  const isNeeded = those.some((each) => isGone(each.blob)) || (isUnknown && (replaces?.values().some(isGone) ?? true));
+  if (!isNeeded) return withDiscarded(manifest, blob, created);
+  const partition = Math.max(...those.map((each) => each.partition));
+  const entry: PartitionEntry = { ...sealed, partition, blob, state: 'sealed', created, compacted: true };
+  return (
+    withSwapped(closed, new Set(those.map((each) => each.blob)), entry) ??
+    withFound(closed, blob, created, { ...sealed, compacted: true })
+  );
 }

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { parseFilter } from '../../src/journal/bloom-filter.ts';
 import { type Journal, openJournal } from '../../src/journal/journal.ts';
+import { emptyManifest, encodeManifest } from '../../src/journal/manifest.ts';
 import { encodeHeader, encodeRecord, headerBytes, recordId } from '../../src/journal/partition.ts';
 import { decodePartition } from '../../src/journal/partition-decoding.ts';
 import type { JournalRecord } from '../../src/journal/record.ts';
@@ -371,16 +372,74 @@ describe('a compaction that dies', () => {
   });
 });
 
-it('a manifest that was brought back from before a compaction finds its records in the compacted partition', async () => {
-  await appendBatches(small(8));
-  const { body } = await state.read(MANIFEST);
-  await journal.compact(everything);
-  await state.delete(MANIFEST);
-  await state.create(MANIFEST, body);
+describe('the manifest of an older copy', () => {
+  /** A manifest of `known` of eight batches, which were compacted since. @param isOpen the next one has an active partition. */
+  async function bringBack(known: number, isOpen = false): Promise<void> {
+    await appendBatches(small(8).slice(0, known));
+    if (isOpen) await journal.append(small(8)[known] ?? []);
+    const copy = await state.read(MANIFEST).catch(() => undefined);
+    if (isOpen) await journal.sealDue({ force: true });
+    await appendBatches(small(8).slice(isOpen ? known + 1 : known));
+    expect(await journal.compact(everything)).toMatchObject({ created: { records: 8 } });
+    expect(await partitionBlobs(state, 'photos')).toHaveLength(1);
+    account.overwrite('state', MANIFEST, copy?.body ?? encodeManifest(emptyManifest, '0123456789abcdef'));
+    clock.ms += 11 * 60_000;
+  }
+
+  it('a manifest that was brought back from before a compaction finds its records in the compacted partition', async () => {
+    for (let known = 0; known <= 8; known += 1) {
+      for (const isOpen of known < 8 ? [false, true] : [false]) {
+        account = createMemoryAccount({ now: () => clock.ms });
+        state = account.container('state');
+        journal = open();
+        await bringBack(known, isOpen);
+        expect(await open().sealDue()).toMatchObject([{ records: 8 }]);
+        expect(await allPaths(open())).toEqual(names(8));
+        expect(await partitionBlobs(state, 'photos')).toHaveLength(1);
+        await open().append([upload('later')]);
+        expect(await allPaths(open())).toEqual([...names(8), 'later']);
+      }
+    }
+  });
+
+  it('finds them also when others recorded more before anybody looked', async () => {
+    await bringBack(5);
+    const more = names(6).map((name) => `more ${name}`);
+    for (const path of more) await open(state, { recordsMax: 1 }).append([upload(path)]);
+    expect(await open().sealDue()).toMatchObject([{ records: 8 }]);
+    expect(await allPaths(open())).toEqual([...names(8), ...more]);
+  });
+
+  it('does not read twice what a compaction could not delete', async () => {
+    await appendBatches(small(5));
+    const { body } = await state.read(MANIFEST);
+    const [kept] = await partitionBlobs(state, 'photos');
+    const lease = 'a0a0a0a0-0000-4000-8000-000000000000';
+    await state.acquireLease(kept!, lease, 60);
+    await appendBatches([[upload('file 5')], [upload('file 6')], [upload('file 7')]]);
+    await journal.compact(everything);
+    await state.releaseLease(kept!, lease);
+    account.overwrite('state', MANIFEST, body);
+    clock.ms += 11 * 60_000;
+    expect(await open().sealDue()).toMatchObject([{ records: 8 }]);
+    expect(await allPaths(open())).toEqual(names(8));
+    expect(await partitionBlobs(state, 'photos')).toHaveLength(1);
+  });
+});
+
+it('a compacted partition that nobody named goes also when a part of what it stands for was published since', async () => {
+  const batches = await appendBatches(small(8));
+  const dying = intercepted(state, {
+    before: (call) => {
+      if (call === 'replace') throw new Error('the process is dead');
+    },
+  });
+  await expect(open(dying).compact(everything)).rejects.toThrow('the process is dead');
+  await journal.retire(batches.slice(0, 3));
   clock.ms += 11 * 60_000;
-  expect(await open().sealDue()).toMatchObject([{ records: 8 }]);
-  expect(await allPaths(open())).toEqual(names(8));
-  expect(await partitionBlobs(state, 'photos')).toHaveLength(1);
+  expect(await open().sealDue()).toEqual([]);
+  expect(await allPaths(open())).toEqual(names(8).slice(3));
+  expect(await partitionBlobs(state, 'photos')).toHaveLength(5);
 });
 
 describe('a compacted partition whose end is damaged', () => {
@@ -463,6 +522,35 @@ describe('a compacted partition whose end is damaged', () => {
     expect(await pathsOf(open(), found!.batch)).toEqual(names(9).slice(1));
     expect((await open().batches()).map(({ batch }) => batch)).toEqual([first, found!.batch]);
     await expect(pathsOf(open(), first!)).rejects.toMatchObject({ code: 'FIRN_JOURNAL_DAMAGED' });
+  });
+
+  it('is what is left, also for a manifest that knows nothing of what it stands for', async () => {
+    await appendBatches(small(8));
+    await journal.compact(everything);
+    const [blob] = await partitionBlobs(state, 'photos');
+    await damageEnd(blob!);
+    account.overwrite('state', MANIFEST, encodeManifest(emptyManifest, '0123456789abcdef'));
+    clock.ms += 11 * 60_000;
+    expect(await open().sealDue()).toMatchObject([{ records: 8 }]);
+    expect(await allPaths(open())).toEqual(names(8));
+  });
+
+  it('does not stand for a batch with a greater number that was lost', async () => {
+    const batches = await appendBatches(small(10));
+    const { body } = await state.read(MANIFEST);
+    const lost = (await partitionBlobs(state, 'photos')).at(-1);
+    const first = new Set(batches.slice(0, 8));
+    expect(await journal.compact({ isIdle: ({ batch }) => first.has(batch) })).toMatchObject({
+      created: { records: 8 },
+    });
+    const [blob] = await partitionBlobs(state, 'photos');
+    await damageEnd(blob!);
+    await state.delete(lost!);
+    account.overwrite('state', MANIFEST, body);
+    clock.ms += 11 * 60_000;
+    const [found] = await open().sealDue();
+    expect((await open().batches()).map(({ batch }) => batch)).toEqual([found?.batch, ...batches.slice(8)]);
+    await expect(pathsOf(open(), batches[9]!)).rejects.toMatchObject({ code: 'FIRN_JOURNAL_DAMAGED' });
   });
 
   it('does not stand for what others record while it is taken up', async () => {
