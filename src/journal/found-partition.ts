@@ -14,9 +14,12 @@ export type FoundPartition =
   | { readonly is: 'log'; readonly sealed: SealedPartition }
   /** A leave or a rejoin. */
   | { readonly is: 'mark'; readonly mark: PartitionMark; readonly sealed: SealedPartition }
-  /** A compacted partition, whole. */
+  /** A compacted partition, whole: it has all the records that its end tells of. */
   | { readonly is: 'compacted'; readonly end: CompactionEnd; readonly sealed: SealedPartition }
-  /** A compacted partition that is sealed, so it was whole once, and lost its end since: what it replaces is not known. */
+  /**
+   * A compacted partition that is sealed, so it was whole once, and lost its end or a record since: what it replaces is not
+   * known, or it does not hold all of it.
+   */
   | { readonly is: 'broken'; readonly sealed: SealedPartition }
   /** A compacted partition without its end. It is not sealed: whoever writes it may be at work. */
   | { readonly is: 'unfinished' };
@@ -52,7 +55,9 @@ async function examine(
   const sealed = await sealPartition(state, source, blob, { ...options, now, count });
   if (sealed === undefined) return { is: 'empty' };
   const { control } = count;
-  if (control?.kind === 'end') return { is: 'compacted', end: control, sealed };
+  if (control?.kind === 'end') {
+    return control.records === sealed.records ? { is: 'compacted', end: control, sealed } : { is: 'broken', sealed };
+  }
   if (isCompacted) return { is: 'broken', sealed };
   if (control !== undefined && count.records === 0) return { is: 'mark', mark: control.kind, sealed };
   return { is: 'log', sealed };

@@ -172,7 +172,7 @@ export interface FoundCompacted {
   readonly blob: string;
   readonly created: string;
   readonly sealed: SealedPartition;
-  /** Undefined where its end is damaged. */
+  /** Undefined where it is damaged. */
   readonly replaces: ReadonlySet<string> | undefined;
   /** The manifest never gave its number. */
   readonly isUnknown: boolean;
@@ -185,7 +185,7 @@ export interface FoundCompacted {
  * it is to be discarded: what it removes would be removed once more.
  *
  * It stands for those that its end names, also where the older manifest takes one for active or does not know the later
- * ones; with a damaged end, for all that a compaction may have taken and that is gone.
+ * ones; where it is damaged, for all that a compaction may have taken and that is gone, and for nothing that is there.
  */
 export function withTakenUp(
   manifest: Manifest,

@@ -3,8 +3,8 @@
  *
  * Everything that is whole becomes a batch again, in the order of the numbers, also what was published and not deleted yet:
  * nothing is lost, and something may be archived twice. A compacted partition that has its end stands for those that it
- * replaces; one without its end is not whole and goes, unless it is sealed: then its end was damaged, and it may be all that
- * is left of what it replaced. A leave holds for what has a smaller number, unless a rejoin follows.
+ * replaces, if it has all its records; one without its end is not whole and goes, unless it is sealed: then its end was damaged,
+ * and it may be all that is left of what it replaced. A leave holds for what has a smaller number, unless a rejoin follows.
  */
 import type { FoundPartition } from './found-partition.ts';
 import { emptyManifest, type Manifest } from './manifest.ts';

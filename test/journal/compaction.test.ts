@@ -570,6 +570,29 @@ describe('a compacted partition whose end is damaged', () => {
   });
 });
 
+describe('a compacted partition that lost a record', () => {
+  async function damageFirst(blob: string): Promise<void> {
+    const bytes = Buffer.from((await state.read(blob)).body);
+    bytes[headerBytes('photos') + 10]! ^= 1;
+    account.overwrite('state', blob, bytes);
+  }
+
+  it.each(['lost', 'older'])('takes no place of a batch that is there when the manifest is %s', async (fault) => {
+    await appendBatches(small(8));
+    const { body } = await state.read(MANIFEST);
+    const [kept] = await partitionBlobs(state, 'photos');
+    await state.acquireLease(kept!, 'a0a0a0a0-0000-4000-8000-000000000000', 60);
+    await journal.compact(everything);
+    const compacted = (await partitionBlobs(state, 'photos')).find((name) => name !== kept);
+    await damageFirst(compacted!);
+    if (fault === 'lost') await state.delete(MANIFEST);
+    else account.overwrite('state', MANIFEST, body);
+    clock.ms += 11 * 60_000;
+    await open().sealDue();
+    expect((await allPaths(open())).sort()).toEqual(names(8));
+  });
+});
+
 it('what was left is given up after a week, and not before', async () => {
   await appendBatches(small(3));
   await journal.leave();
