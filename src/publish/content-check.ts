@@ -7,7 +7,6 @@
  */
 import { LRUCache } from 'lru-cache';
 import type { FileContent } from '../filetree/entry.ts';
-import { isDamage } from '../filetree/walk.ts';
 import { stillTrue } from '../index/repair-root.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { BlobProperties, CallOptions } from '../storage/blob-store.ts';
@@ -19,7 +18,10 @@ const BLOBS_KNOWN_MAX = 16 * 1024;
 /** @returns what is wrong; undefined where all of the content is there. */
 export type ContentCheck = (file: FileContent, options?: CallOptions) => Promise<string | undefined>;
 
-/** For one run: what it found is not asked again. @throws storage errors and FIRN_REPAIR_UNFINISHED. */
+/**
+ * For one run: what it found is not asked again.
+ * @throws storage errors, FIRN_REPAIR_UNFINISHED, and what `chunksOf` and `lookup` throw where what they read is damaged.
+ */
 export function createContentCheck(parts: Pick<PublishParts, 'data' | 'filetrees' | 'createIndex'>): ContentCheck {
   const { data, filetrees } = parts;
   const index = parts.createIndex();
@@ -39,19 +41,14 @@ export function createContentCheck(parts: Pick<PublishParts, 'data' | 'filetrees
   }
 
   return async (file, options) => {
-    try {
-      let hashes = new Set<Hash>();
-      for await (const hash of filetrees.chunksOf(file, options)) {
-        hashes.add(hash);
-        if (hashes.size < CHUNKS_AT_ONCE) continue;
-        const problem = await problemOfChunks(hashes, options);
-        if (problem !== undefined) return problem;
-        hashes = new Set();
-      }
-      return hashes.size === 0 ? undefined : await problemOfChunks(hashes, options);
-    } catch (error) {
-      if (!isDamage(error)) throw error;
-      return error.message;
+    let hashes = new Set<Hash>();
+    for await (const hash of filetrees.chunksOf(file, options)) {
+      hashes.add(hash);
+      if (hashes.size < CHUNKS_AT_ONCE) continue;
+      const problem = await problemOfChunks(hashes, options);
+      if (problem !== undefined) return problem;
+      hashes = new Set();
     }
+    return hashes.size === 0 ? undefined : await problemOfChunks(hashes, options);
   };
 }

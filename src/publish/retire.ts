@@ -12,7 +12,7 @@ import pMap from 'p-map';
 import { type ArchivedChange, deleteReceipt, findReceipt, listReceipts, readChanges } from '../archive/receipt.ts';
 import { FirnError, isFirnError } from '../errors.ts';
 import type { TreeEntry } from '../filetree/entry.ts';
-import { findEntry } from '../filetree/walk.ts';
+import { findEntry, isDamage } from '../filetree/walk.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { PublishedBatch, Snapshot } from '../snapshots/snapshot.ts';
 import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
@@ -64,11 +64,17 @@ async function consumeUploads(
     await pMap(
       readChanges(parts.state, receipt, options),
       async (change) => {
-        const held = await heldEntry(parts, root, change, options);
-        if (held === undefined) return;
-        const problem = held.type === 'file' ? await parts.problemOf(held, options) : undefined;
-        if (problem === undefined) await consumeUpload(parts, source, change, options);
-        else kept.push({ path: change.path, problem });
+        try {
+          const held = await heldEntry(parts, root, change, options);
+          if (held === undefined) return;
+          const problem = held.type === 'file' ? await parts.problemOf(held, options) : undefined;
+          if (problem === undefined) await consumeUpload(parts, source, change, options);
+          else kept.push({ path: change.path, problem });
+        } catch (error) {
+          // What cannot be read does not say that the content is there, and does not hold up the source.
+          if (!isDamage(error)) throw error;
+          kept.push({ path: change.path, problem: error.message });
+        }
       },
       { concurrency: DELETES_IN_FLIGHT },
     );

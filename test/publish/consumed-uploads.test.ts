@@ -4,6 +4,7 @@ import { takeRepairMarker } from '../../src/index/marker.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import { type OpenOptions, openRepository, type Repository } from '../../src/repository.ts';
 import { intercepted } from '../journal/journal-kit.ts';
+import { damage } from '../kit/damage.ts';
 import { createMemoryAccount } from '../kit/memory-blob-store.ts';
 import { archiveAll, createTestRepository, upload } from '../kit/repository.ts';
 
@@ -89,4 +90,47 @@ test('nothing is deleted while the index is under repair, and the next publish m
   expect(await publishSource(await open(), 'src')).toBeUndefined();
   expect(await namesIn(repository.inbox)).toEqual([]);
   expect(await namesIn(repository.state.store, 'receipts/')).toEqual([]);
+});
+
+/** A file that is archived again under another name, and whose publish is still to come. */
+async function archivedTwice() {
+  const world = await consuming();
+  const { repository } = world;
+  await upload(repository, 'src/d/a', 'one');
+  await publish(repository);
+  await upload(repository, 'src/d/b', 'one');
+  await archiveAll(repository, 'src');
+  return world;
+}
+
+test('a damaged shard keeps uploads where they are, and holds up no publish', async () => {
+  const { repository, open } = await archivedTwice();
+  const { store } = repository.state;
+  for (const name of await namesIn(store, 'chunk-index/')) await damage(store, name);
+  const told: string[] = [];
+  const fresh = await open({ onWarning: ({ code }) => told.push(code) });
+  expect(await publishSource(fresh, 'src')).toMatchObject({ outcome: 'published' });
+  expect(told).toEqual(['FIRN_UPLOAD_KEPT']);
+  expect(await publishSource(await open(), 'src')).toBeUndefined();
+  expect(await namesIn(fresh.inbox)).toEqual(['src/d/b']);
+});
+
+test('uploads whose snapshot cannot be read stay where they are, too', async () => {
+  const { account, repository, open } = await archivedTwice();
+  const dying = {
+    container: (name: string) =>
+      intercepted(account.container(name), {
+        before: (call, blob) => {
+          if (call === 'delete' && blob === 'src/d/b') throw new Error('the process is dead');
+        },
+      }),
+  };
+  await expect(publishSource(await openRepository(dying, repository.settings), 'src')).rejects.toThrow('is dead');
+  const { store } = repository.data;
+  for (const name of await namesIn(store, 'filetrees/')) await damage(store, name);
+  const told: string[] = [];
+  const fresh = await open({ onWarning: ({ code }) => told.push(code) });
+  expect(await publishSource(fresh, 'src')).toBeUndefined();
+  expect(told).toEqual(['FIRN_UPLOAD_KEPT']);
+  expect(await namesIn(fresh.inbox)).toEqual(['src/d/b']);
 });
