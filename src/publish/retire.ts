@@ -52,38 +52,47 @@ export async function retireBatches(
 async function consumeUploads(
   parts: PublishParts & { readonly problemOf: ContentCheck },
   source: string,
-  { batch, run }: PublishedBatch,
+  batch: PublishedBatch,
   root: Hash,
   options?: CallOptions,
 ): Promise<void> {
   const kept: { path: string; problem: string }[] = [];
+  await pMap(
+    publishedChanges(parts, source, batch, options),
+    async (change) => {
+      try {
+        const held = await heldEntry(parts, root, change, options);
+        if (held === undefined) return;
+        const problem = held.type === 'file' ? await parts.problemOf(held, options) : undefined;
+        if (problem === undefined) await consumeUpload(parts, source, change, options);
+        else kept.push({ path: change.path, problem });
+      } catch (error) {
+        // What cannot be read does not say that the content is there, and does not hold up the source.
+        if (!isDamage(error)) throw error;
+        kept.push({ path: change.path, problem: error.message });
+      }
+    },
+    { concurrency: DELETES_IN_FLIGHT },
+  );
+  const [first] = kept;
+  if (first) parts.onWarning(new FirnError('FIRN_UPLOAD_KEPT', { source, uploads: kept.length, ...first }));
+}
+
+/** What the receipt of the batch tells before it turns out to be damaged. */
+async function* publishedChanges(
+  { state, onWarning }: PublishParts,
+  source: string,
+  { batch, run }: PublishedBatch,
+  options?: CallOptions,
+): AsyncGenerator<ArchivedChange> {
   try {
-    const receipt = await findReceipt(parts.state, source, batch, options);
+    const receipt = await findReceipt(state, source, batch, options);
     // Another run's receipt came too late, and may name what was not published.
-    if (receipt?.kind !== 'inbox' || receipt.run !== run) return;
-    await pMap(
-      readChanges(parts.state, receipt, options),
-      async (change) => {
-        try {
-          const held = await heldEntry(parts, root, change, options);
-          if (held === undefined) return;
-          const problem = held.type === 'file' ? await parts.problemOf(held, options) : undefined;
-          if (problem === undefined) await consumeUpload(parts, source, change, options);
-          else kept.push({ path: change.path, problem });
-        } catch (error) {
-          // What cannot be read does not say that the content is there, and does not hold up the source.
-          if (!isDamage(error)) throw error;
-          kept.push({ path: change.path, problem: error.message });
-        }
-      },
-      { concurrency: DELETES_IN_FLIGHT },
-    );
-    const [first] = kept;
-    if (first) parts.onWarning(new FirnError('FIRN_UPLOAD_KEPT', { source, uploads: kept.length, ...first }));
+    if (receipt?.kind === 'inbox' && receipt.run === run) yield* readChanges(state, receipt, options);
   } catch (error) {
     // Without its receipt nothing says which uploads were archived: they stay in the inbox.
     if (!isFirnError(error, 'FIRN_RECEIPT_DAMAGED')) throw error;
-    parts.onWarning(error);
+    onWarning(error);
   }
 }
 

@@ -134,3 +134,27 @@ test('uploads whose snapshot cannot be read stay where they are, too', async () 
   expect(told).toEqual(['FIRN_UPLOAD_KEPT']);
   expect(await namesIn(fresh.inbox)).toEqual(['src/d/b']);
 });
+
+test('what stays in the inbox is told also where the receipt turns out to be damaged behind it', async () => {
+  const { account, repository, open } = await archivedTwice();
+  const chunks = repository.data.store;
+  for (const name of await namesIn(chunks, 'chunks/')) await chunks.delete(name);
+  const { state } = repository;
+  const [receipt = ''] = (await namesIn(state.store, 'receipts/')).filter((name) => name.endsWith('/receipt'));
+  const { body } = await state.get('receipt', receipt);
+  const value: unknown = JSON.parse(body.toString());
+  expect(value).toMatchObject({ changes: 1 });
+  const endsEarly = async (call: string, name: string) => {
+    if (call !== 'replace' || name !== 'heads/src') return;
+    await state.store.delete(receipt);
+    await state.create('receipt', receipt, Buffer.from(JSON.stringify({ ...Object(value), changes: 2 })));
+  };
+  const containers = { container: (name: string) => intercepted(account.container(name), { instead: endsEarly }) };
+  const told: string[] = [];
+  const onWarning = ({ code }: { code: string }) => void told.push(code);
+  const publishing = await openRepository(containers, repository.settings, { onWarning });
+  expect(await publishSource(publishing, 'src')).toMatchObject({ outcome: 'published' });
+  expect(told.sort()).toEqual(['FIRN_RECEIPT_DAMAGED', 'FIRN_UPLOAD_KEPT']);
+  expect(await publishSource(await open(), 'src')).toBeUndefined();
+  expect(await namesIn(repository.inbox)).toEqual(['src/d/b']);
+});
