@@ -122,7 +122,10 @@ async function replaceRun(
   const last = run.at(-1);
   if (first === undefined || last === undefined) return undefined;
   const replaces = run.map(({ blob }) => blob);
-  const written = await writeCompacted(parts, { first, last }, replaces, live.records(), options);
+  const written = await writeCompacted(parts, { first, last }, replaces, live.records(), options).catch(
+    undefinedIfTaken,
+  );
+  if (written === undefined) return undefined;
   const { blob } = written;
   const entry: PartitionEntry = {
     ...written.sealed,
@@ -148,14 +151,23 @@ async function replaceRun(
   return { created: infoOf(entry), replaced: run.map(batchName) };
 }
 
-/** Writes a compacted partition that no manifest names, and reads it back. */
+/** Who clears up took it for a stray, because this process stood still for so long. */
+function undefinedIfTaken(error: unknown): undefined {
+  if (!isBlobFailure(error, 'missing', 'sealed')) throw error;
+  return undefined;
+}
+
+/**
+ * Writes a compacted partition that no manifest names, and reads it back.
+ * @returns undefined when it is gone by then. @throws the failures `missing` and `sealed` when that happened before.
+ */
 async function writeCompacted(
   parts: JournalParts,
   { first, last }: { readonly first: PartitionEntry; readonly last: PartitionEntry },
   replaces: readonly string[],
   live: Iterable<JournalRecord>,
   options: CallOptions,
-): Promise<{ blob: string; sealed: SealedPartition }> {
+): Promise<{ blob: string; sealed: SealedPartition } | undefined> {
   const { state, source, now } = parts;
   // The time of the first record survives.
   const header = { partition: last.partition, created: new Date(first.created), kind: 'compacted' } as const;
@@ -176,7 +188,9 @@ async function writeCompacted(
   }
   const found = await examinePartition(state, source, blob, { ...options, now });
   if (found.is !== 'compacted' || found.sealed.records !== records) {
+    const isThere = await partitionExists(state, source, blob, options);
     await deleteUnnamed(parts, blob, options);
+    if (!isThere) return undefined;
     throw new FirnError('FIRN_JOURNAL_DAMAGED', { blob: name, problem: 'it does not hold what was written to it' });
   }
   return { blob, sealed: found.sealed };

@@ -10,7 +10,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { FirnError } from '../errors.ts';
-import type { CallOptions } from '../storage/blob-store.ts';
+import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import type { ActivePartition } from './active-partition.ts';
 import { type BatchInfo, infoOf } from './batch-info.ts';
 import type { JournalParts } from './journal-parts.ts';
@@ -72,6 +72,7 @@ async function recordMark(
     const sealed = open && (await active.seal(open, options));
     const closed = open ? withSealed(manifest, open.blob, sealed) : manifest;
     const created = await createMark(parts, mark, manifest.next, options);
+    if (created === undefined) continue;
     const marked = closed && withMark(closed, mark, created.blob, created.sealed);
     if (marked !== undefined && (await manifests.tryWrite(loaded, marked, options)) !== undefined) {
       if (open !== undefined) active.forget(open.blob);
@@ -84,21 +85,27 @@ async function recordMark(
   throw new FirnError('FIRN_STORAGE_FAILED', { url: state.url, problem });
 }
 
+/** @returns undefined when it was taken for a stray and deleted, because this process stood still for so long. */
 async function createMark(
   { state, source, now }: JournalParts,
   mark: PartitionMark,
   partition: number,
   options?: CallOptions,
-): Promise<{ blob: string; sealed: SealedPartition }> {
+): Promise<{ blob: string; sealed: SealedPartition } | undefined> {
   const created = now();
   const records = [{ kind: mark, nonce: randomBytes(8).toString('hex') }];
   const blob = await createPartition(state, source, { partition, created, kind: 'log' }, { ...options, records });
   const name = partitionBlobName(source, blob);
-  await state.seal(name, options);
-  const { bytes, lastModified } = await state.properties(name, options);
-  const lastAt = lastModified.toISOString();
-  return {
-    blob,
-    sealed: { sealedAt: created.toISOString(), lastAt, records: 0, uploadBytes: 0, blobBytes: bytes },
-  };
+  try {
+    await state.seal(name, options);
+    const { bytes, lastModified } = await state.properties(name, options);
+    const lastAt = lastModified.toISOString();
+    return {
+      blob,
+      sealed: { sealedAt: created.toISOString(), lastAt, records: 0, uploadBytes: 0, blobBytes: bytes },
+    };
+  } catch (error) {
+    if (isBlobFailure(error, 'missing')) return undefined;
+    throw error;
+  }
 }
