@@ -11,7 +11,7 @@ import { contentOf } from '../kit/repository.ts';
 import { isComplete } from './complete.ts';
 import { patience, publishedAtLast } from './hosted-end.ts';
 
-const ROUNDS = isComplete ? 150 : 2;
+const ROUNDS = isComplete ? 25 : 2;
 /** A host needs about a second to start, and a publish some more: so it dies in all of that. */
 const LIFE_MS_MAX = 4_000;
 const UPLOADS = 12;
