@@ -28,7 +28,7 @@ import {
   type Snapshot,
 } from '../snapshots/snapshot.ts';
 import type { Head } from '../snapshots/snapshot-store.ts';
-import { type BlobContent, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import { parseJsonBlob } from '../storage/json-blob.ts';
 import type { PublishParts } from './parts.ts';
 import { retirePublished } from './retire.ts';
@@ -152,7 +152,7 @@ const READS_MAX = 2;
  */
 async function findPlan(state: SealedBlobs, name: string, options?: CallOptions): Promise<StoredPlan | undefined> {
   for (let reads = 1; ; reads += 1) {
-    const found = await readIfThere(state, name, options);
+    const found = await state.findSealed(name, options);
     if (found === undefined) return undefined;
     const { etag } = found.properties;
     try {
@@ -163,20 +163,6 @@ async function findPlan(state: SealedBlobs, name: string, options?: CallOptions)
       await deletePlan(state, name, etag, options);
       return undefined;
     }
-  }
-}
-
-async function readIfThere(
-  { store }: SealedBlobs,
-  name: string,
-  options?: CallOptions,
-): Promise<BlobContent | undefined> {
-  try {
-    return await store.read(name, options);
-  } catch (error) {
-    if (isBlobFailure(error, 'missing')) return undefined;
-    if (isBlobFailure(error, 'offline')) throw new FirnError('FIRN_BLOB_OFFLINE', { blob: name }, { cause: error });
-    throw error;
   }
 }
 

@@ -4,7 +4,13 @@
  * way in, so that a few frames that decompress to much take no more memory than the blobs that Firn writes.
  */
 import { FirnError } from '../errors.ts';
-import { type BlobStore, type CallOptions, isBlobFailure, type WriteOptions } from '../storage/blob-store.ts';
+import {
+  type BlobContent,
+  type BlobStore,
+  type CallOptions,
+  isBlobFailure,
+  type WriteOptions,
+} from '../storage/blob-store.ts';
 import {
   compressFrame,
   FRAME_RAW_BYTES_TARGET,
@@ -128,10 +134,16 @@ export class SealedBlobs {
    * @throws FIRN_SEAL_BROKEN when it is not what was sealed under this name, FIRN_BLOB_OFFLINE.
    */
   async find(kind: SealedKind, name: string, options?: CallOptions): Promise<SealedContent | undefined> {
+    const found = await this.findSealed(name, options);
+    if (found === undefined) return undefined;
+    const { body, properties } = found;
+    return { body: await this.open(kind, name, body), etag: properties.etag, storedBytes: body.length };
+  }
+
+  /** The bytes as they lie on storage; undefined when there are none. @throws FIRN_BLOB_OFFLINE. */
+  async findSealed(name: string, options?: CallOptions): Promise<BlobContent | undefined> {
     try {
-      const { body, properties } = await this.store.read(name, options);
-      const opened = await openBytes(this.#keys, { kind, name }, body);
-      return { body: opened, etag: properties.etag, storedBytes: body.length };
+      return await this.store.read(name, options);
     } catch (error) {
       if (isBlobFailure(error, 'missing')) return undefined;
       if (isBlobFailure(error, 'offline')) throw new FirnError('FIRN_BLOB_OFFLINE', { blob: name }, { cause: error });
