@@ -30,6 +30,12 @@ export function reportReading(output: Output, doing: string): Told & { readonly 
   };
 }
 
+/** What was read, for `--json`. */
+export function readingResult(result: RestoreResult, failed: readonly FailedPath[], seconds: number) {
+  const { files, links, folders, bytes, failed: failedCount } = result;
+  return { files, links, folders, bytes, failedCount, failed, seconds: Number(seconds.toFixed(3)) };
+}
+
 /** Files and links that were not read; a folder that could not be read stands for all that is in it. */
 export function missingFiles({ failed, filesExpected, files, links }: RestoreResult): number {
   return Math.max(failed, filesExpected - files - links);

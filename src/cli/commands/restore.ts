@@ -5,7 +5,7 @@ import { type RestoreResult, restoreTree } from '../../restore/restore-tree.ts';
 import type { Snapshot } from '../../snapshots/snapshot.ts';
 import { type Command, exitCodes } from '../command.ts';
 import { formatBytes, formatSeconds, printable } from '../format.ts';
-import { entriesOf, missingFiles, reportReading } from '../reading-report.ts';
+import { entriesOf, missingFiles, readingResult, reportReading } from '../reading-report.ts';
 
 export const restore: Command = {
   name: 'restore',
@@ -46,18 +46,7 @@ export const restore: Command = {
       ...told,
     });
     const seconds = (performance.now() - startedAt) / 1000;
-    const { files, links, folders, bytes } = result;
-    const value = {
-      snapshot: snapshot.id,
-      folder: target,
-      files,
-      links,
-      folders,
-      bytes,
-      failedCount: result.failed,
-      failed,
-      seconds: Number(seconds.toFixed(3)),
-    };
+    const value = { snapshot: snapshot.id, folder: target, ...readingResult(result, failed, seconds) };
     await output.result(value, () => textOf(snapshot, target, result, seconds));
     if (result.failed > 0) {
       throw new FirnError('FIRN_RESTORE_INCOMPLETE', { failed: missingFiles(result), files: result.filesExpected });

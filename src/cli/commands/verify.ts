@@ -3,7 +3,7 @@ import { FirnError } from '../../errors.ts';
 import { verifyTree } from '../../restore/restore-tree.ts';
 import { type Command, exitCodes } from '../command.ts';
 import { formatBytes, formatSeconds } from '../format.ts';
-import { entriesOf, missingFiles, reportReading } from '../reading-report.ts';
+import { entriesOf, missingFiles, readingResult, reportReading } from '../reading-report.ts';
 
 export const verify: Command = {
   name: 'verify',
@@ -28,24 +28,14 @@ export const verify: Command = {
     const { failed, ...told } = reportReading(output, 'verifying');
     const result = await verifyTree(repository, snapshot, { paths: options.texts('path'), signal, ...told });
     const seconds = (performance.now() - startedAt) / 1000;
-    const { files, links, folders, bytes, filesExpected } = result;
-    const value = {
-      snapshot: snapshot.id,
-      files,
-      links,
-      folders,
-      bytes,
-      failedCount: result.failed,
-      failed,
-      seconds: Number(seconds.toFixed(3)),
-    };
+    const value = { snapshot: snapshot.id, ...readingResult(result, failed, seconds) };
     await output.result(
       value,
       () =>
-        `Verified ${entriesOf(result)}, ${formatBytes(bytes)} of snapshot ${snapshot.id} in ${formatSeconds(seconds)}.`,
+        `Verified ${entriesOf(result)}, ${formatBytes(result.bytes)} of snapshot ${snapshot.id} in ${formatSeconds(seconds)}.`,
     );
     if (result.failed === 0) return exitCodes.done;
-    const details = { failed: missingFiles(result), files: filesExpected, snapshot: snapshot.id };
+    const details = { failed: missingFiles(result), files: result.filesExpected, snapshot: snapshot.id };
     throw new FirnError('FIRN_SNAPSHOT_INCOMPLETE', details);
   },
 };
