@@ -10,7 +10,7 @@ import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promi
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { build, type PluginBuild } from 'esbuild';
+import { type BuildOptions, build, type PluginBuild } from 'esbuild';
 
 const root = fileURLToPath(new URL('./', import.meta.url));
 const ENTRY = 'index.cjs';
@@ -36,19 +36,24 @@ export async function buildPackage(folder: string): Promise<PackageSize> {
   return await sizeOf(folder);
 }
 
+/** How everything in the package is bundled. */
+export const bundling = {
+  bundle: true,
+  format: 'cjs',
+  platform: 'node',
+  target: 'node22',
+  minifySyntax: true,
+  minifyWhitespace: true,
+  logLevel: 'warning',
+  external: ['@azure/functions-core'],
+} satisfies BuildOptions;
+
 async function bundle(entry: string, outfile: string): Promise<void> {
   await build({
+    ...bundling,
     absWorkingDir: root,
     entryPoints: [entry],
     outfile,
-    bundle: true,
-    format: 'cjs',
-    platform: 'node',
-    target: 'node22',
-    minifySyntax: true,
-    minifyWhitespace: true,
-    logLevel: 'warning',
-    external: ['@azure/functions-core'],
     plugins: [{ name: 'telemetry-apart', setup: keepTelemetryApart }],
   });
 }

@@ -11,7 +11,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
-import { buildPackage } from '../../build.ts';
+import { buildPackage, bundling } from '../../build.ts';
 import { measure } from './peers/measured-process.ts';
 import { machine, markdownTable } from './report.ts';
 
@@ -54,17 +54,7 @@ try {
   for (const part of parts) {
     const outfile = path.join(folder, `${part.replaceAll('/', '-')}.cjs`);
     const stdin = { contents: `module.exports = require('${part}')`, resolveDir: root };
-    await build({
-      stdin,
-      outfile,
-      bundle: true,
-      format: 'cjs',
-      platform: 'node',
-      target: 'node22',
-      minifySyntax: true,
-      minifyWhitespace: true,
-      external: ['@azure/functions-core'],
-    });
+    await build({ ...bundling, stdin, outfile });
     alone.push([part, await load(outfile, rounds)]);
   }
   for (const [part, { ms, cpuMs }] of alone.toSorted(([, a], [, b]) => b.ms - a.ms)) {
