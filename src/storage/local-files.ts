@@ -3,8 +3,8 @@
  * renamed, and the folder synced. A reader sees the old content or the new, also after a crash; writers of one name at
  * once do not mix, and the last rename wins.
  *
- * The temporary name is of this process alone and owes nothing to the final one, which may itself be as long as the system takes. It is
- * removed on failure; what a crash leaves behind is removed by `sweepTemporary`. Folders are not made here. Errors are
+ * The temporary name is of this process alone and owes nothing to the final one, which may itself be as long as the system
+ * takes. It is removed on failure; what a crash leaves behind is removed by `sweepTemporary`. Folders are not made here. Errors are
  * those of the file system, with their codes; callers know what the file was for and say so.
  */
 import { execFile } from 'node:child_process';
