@@ -187,10 +187,9 @@ async function writeCompacted(
     position += block.length;
   }
   const found = await examinePartition(state, source, blob, { ...options, now });
+  if (found.is === 'gone') return undefined;
   if (found.is !== 'compacted' || found.sealed.records !== records) {
-    const isThere = await partitionExists(state, source, blob, options);
     await deleteUnnamed(parts, blob, options);
-    if (!isThere) return undefined;
     throw new FirnError('FIRN_JOURNAL_DAMAGED', { blob: name, problem: 'it does not hold what was written to it' });
   }
   return { blob, sealed: found.sealed };
