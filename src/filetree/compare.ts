@@ -1,6 +1,7 @@
 /**
  * The differences of two filetrees, in the order of `walkTree`. Equal folders and equal pages are passed over by their
- * hash without being read (what lies in an entry was read with it), so the cost is that of what differs. Memory is bounded by the depth of the trees times a page.
+ * hash without being read (what lies in an entry was read with it), so the cost is that of what differs. Memory is bounded
+ * by the depth of the trees times a page.
  */
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
