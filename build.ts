@@ -1,8 +1,8 @@
 /**
- * Builds exactly what is deployed, into `dist/package` (`npm run build`, `npm run package`): all functions in one file,
- * because cold start is part of performance; the telemetry SDK in another, which is read only where it is wanted; `host.json`;
- * and a `package.json` that names the first. There is nothing to
- * install: every dependency is in the bundle but `@azure/functions-core`, which the Functions worker answers at run time.
+ * Builds exactly what is deployed, into `dist/package` (`npm run build`, `npm run package`): all functions in one file; what
+ * no function needs in order to be registered in files beside it, because cold start is part of performance; `host.json`; and
+ * a `package.json` that names the first. There is nothing to install: every dependency is in the package but
+ * `@azure/functions-core`, which the Functions worker answers at run time.
  *
  * Identifiers keep their names, so that stack traces in the logs can be read.
  */
@@ -10,11 +10,15 @@ import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promi
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { type BuildOptions, build, type PluginBuild } from 'esbuild';
+import { type BuildOptions, build, type Plugin, type PluginBuild, type ResolveOptions } from 'esbuild';
 
 const root = fileURLToPath(new URL('./', import.meta.url));
 const ENTRY = 'index.cjs';
-const TELEMETRY = 'telemetry-sdk.cjs';
+
+/** Imported dynamically. Firn never asks for a listing in Arrow's format, which is all that the storage SDK has Arrow for. */
+const IMPORTED_LATER = /\/telemetry-sdk\.ts$|^apache-arrow$/;
+/** What durable-functions requires when it is loaded, and uses when it starts or runs an orchestration. Each stands alone. */
+const REQUIRED_LATER = /^(axios|lodash\/cloneDeep|moment|validator)$/;
 
 export interface PackageSize {
   readonly files: number;
@@ -27,8 +31,7 @@ export interface PackageSize {
 export async function buildPackage(folder: string): Promise<PackageSize> {
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
-  await bundle('functions/index.ts', path.join(folder, ENTRY));
-  await bundle('functions/shared/telemetry-sdk.ts', path.join(folder, TELEMETRY));
+  await bundleInto(folder, { entryPoints: [path.join(root, 'functions', 'index.ts')] });
   await copyFile(path.join(root, 'host.json'), path.join(folder, 'host.json'));
   const { name, version, license, engines } = JSON.parse(await readFile(path.join(root, 'package.json'), 'utf8'));
   const manifest = { name, version, license, private: true, main: ENTRY, engines };
@@ -36,8 +39,9 @@ export async function buildPackage(folder: string): Promise<PackageSize> {
   return await sizeOf(folder);
 }
 
-/** How everything in the package is bundled. */
-export const bundling = {
+/** With a working folder of its own a build is the same wherever it is run: modules are named from there. */
+const bundling = {
+  absWorkingDir: root,
   bundle: true,
   format: 'cjs',
   platform: 'node',
@@ -48,20 +52,50 @@ export const bundling = {
   external: ['@azure/functions-core'],
 } satisfies BuildOptions;
 
-async function bundle(entry: string, outfile: string): Promise<void> {
-  await build({
-    ...bundling,
-    absWorkingDir: root,
-    entryPoints: [entry],
-    outfile,
-    plugins: [{ name: 'telemetry-apart', setup: keepTelemetryApart }],
-  });
+/** Bundles a source as the package is: into `index.cjs` in this folder, and beside it what is read later. */
+export async function bundleInto(folder: string, source: Pick<BuildOptions, 'entryPoints' | 'stdin'>): Promise<void> {
+  const later = new Map<string, string>();
+  await build({ ...bundling, ...source, outfile: path.join(folder, ENTRY), plugins: [readLater(later)] });
+  for (const [file, entry] of later) {
+    await build({ ...bundling, entryPoints: [entry], outfile: path.join(folder, file) });
+  }
 }
 
-function keepTelemetryApart({ onResolve }: PluginBuild): void {
-  onResolve({ filter: /\/telemetry-sdk\.ts$/ }, ({ kind }) =>
-    kind === 'dynamic-import' ? { path: `./${TELEMETRY}`, external: true } : undefined,
-  );
+/** Leaves out what is read later. @param files takes the names of the files that it is to be in, with what to bundle there. */
+function readLater(files: Map<string, string>): Plugin {
+  const RESOLVING = 'resolving';
+  const REQUIRED = 'required-later';
+
+  function setup({ onResolve, onLoad, resolve }: PluginBuild): void {
+    onResolve({ filter: IMPORTED_LATER }, async ({ path: name, kind, pluginData, ...from }) => {
+      if (kind !== 'dynamic-import' || pluginData === RESOLVING) return undefined;
+      return { path: await fileOf(name, { ...from, kind }), external: true };
+    });
+    onResolve({ filter: REQUIRED_LATER }, async ({ path: name, kind, pluginData, ...from }) => {
+      if (pluginData === RESOLVING || !/[\\/]durable-functions[\\/]/.test(from.importer)) return undefined;
+      return { path: await fileOf(name, { ...from, kind }), namespace: REQUIRED };
+    });
+    onResolve({ filter: /./, namespace: REQUIRED }, ({ path: file }) => ({ path: file, external: true }));
+    onLoad({ filter: /./, namespace: REQUIRED }, ({ path: file }) => ({ contents: requireAtFirstUse(file) }));
+
+    async function fileOf(name: string, from: ResolveOptions): Promise<string> {
+      const { path: entry } = await resolve(name, { ...from, pluginData: RESOLVING });
+      const file = `${path.basename(name, '.ts')}.cjs`;
+      files.set(file, entry);
+      return `./${file}`;
+    }
+  }
+  return { name: 'read-later', setup };
+}
+
+/** A module that stands in for the one in `file`, whose exports are a function or an object. */
+function requireAtFirstUse(file: string): string {
+  return `
+    const load = () => require('${file}');
+    module.exports = new Proxy(() => {}, {
+      get: (_, name) => load()[name],
+      apply: (_, self, values) => Reflect.apply(load(), self, values),
+    });`;
 }
 
 async function sizeOf(folder: string): Promise<PackageSize> {

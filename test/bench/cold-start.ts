@@ -10,8 +10,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { build } from 'esbuild';
-import { buildPackage, bundling } from '../../build.ts';
+import { buildPackage, bundleInto } from '../../build.ts';
 import { measure } from './peers/measured-process.ts';
 import { machine, markdownTable } from './report.ts';
 
@@ -52,10 +51,9 @@ try {
   const rows = [[`the package (${whole.functions} functions)`, whole.ms.toFixed(0), whole.cpuMs.toFixed(0)]];
   const alone: [string, Load][] = [];
   for (const part of parts) {
-    const outfile = path.join(folder, `${part.replaceAll('/', '-')}.cjs`);
-    const stdin = { contents: `module.exports = require('${part}')`, resolveDir: root };
-    await build({ ...bundling, stdin, outfile });
-    alone.push([part, await load(outfile, rounds)]);
+    const partFolder = path.join(folder, part);
+    await bundleInto(partFolder, { stdin: { contents: `export * from '${part}'`, resolveDir: root } });
+    alone.push([part, await load(path.join(partFolder, 'index.cjs'), rounds)]);
   }
   for (const [part, { ms, cpuMs }] of alone.toSorted(([, a], [, b]) => b.ms - a.ms)) {
     rows.push([`${part} alone`, ms.toFixed(0), cpuMs.toFixed(0)]);

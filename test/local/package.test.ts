@@ -1,7 +1,10 @@
 /** What is deployed, as it is deployed, on the local host. */
+import { execFile } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { buildPackage } from '../../build.ts';
 import type { Azurite } from '../../src/local/azurite.ts';
@@ -28,14 +31,29 @@ afterAll(async () => {
 
 test('the package has the bundle, host.json and a manifest, and nothing that must be installed', async () => {
   expect((await readdir(packageFolder)).sort()).toEqual([
+    'apache-arrow.cjs',
+    'axios.cjs',
+    'cloneDeep.cjs',
     'host.json',
     'index.cjs',
+    'moment.cjs',
     'package.json',
     'telemetry-sdk.cjs',
+    'validator.cjs',
   ]);
   const manifest = JSON.parse(await readFile(path.join(packageFolder, 'package.json'), 'utf8'));
   expect(manifest).toMatchObject({ main: 'index.cjs' });
   expect(manifest).not.toHaveProperty('dependencies');
+});
+
+test('all functions of the package are registered from its first file alone', async () => {
+  const loader = fileURLToPath(new URL('../bench/cold-start-load.ts', import.meta.url));
+  const { stdout } = await promisify(execFile)(process.execPath, [loader, path.join(packageFolder, 'index.cjs')]);
+  expect(JSON.parse(stdout)).toHaveProperty('files', ['index.cjs']);
+});
+
+test('what the storage SDK would import from Apache Arrow is in the package', async () => {
+  expect(await import(path.join(packageFolder, 'apache-arrow.cjs'))).toHaveProperty('tableFromIPC');
 });
 
 test('a deployment in small: POST /api/repository creates the repository once, and uploads become a snapshot in the package, which sends telemetry', async () => {
