@@ -14,6 +14,7 @@ import { type QueueClient, QueueServiceClient } from '@azure/storage-queue';
 import { FirnError } from '../errors.ts';
 import type { StorageConnection } from '../settings.ts';
 import { createAzureBlobStore } from './azure-blob-store.ts';
+import { repeatThrottled } from './azure-throttling.ts';
 import type { BlobStore } from './blob-store.ts';
 
 /**
@@ -49,6 +50,7 @@ export function connectStorage(connection: StorageConnection, { retryMs }: Conne
     'connectionString' in connection
       ? fromConnectionString(connection.connectionString, retry)
       : fromIdentity(connection, retry);
+  repeatThrottled(blobs, queues);
   return {
     url: blobs.url.split('?', 1)[0] ?? blobs.url,
     container: (name) => createAzureBlobStore(blobs.getContainerClient(name)),

@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { request } from 'node:http';
 import { createServer } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
-import { connectStorage, limitedAgent } from '../../src/storage/connect.ts';
+import { type ConnectOptions, connectStorage, limitedAgent } from '../../src/storage/connect.ts';
 import { azuriteConnectionString, uniqueName } from '../kit/azurite.ts';
-import { startFaultyProxy } from '../kit/faulty-proxy.ts';
+import { type FaultyProxy, startFaultyProxy } from '../kit/faulty-proxy.ts';
 
 const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -21,7 +21,7 @@ async function freePort(): Promise<number> {
   return typeof address === 'object' && address !== null ? address.port : 0;
 }
 
-async function throughProxy() {
+async function throughProxy(options: ConnectOptions = {}) {
   const direct = connectStorage({ connectionString: azuriteConnectionString() });
   const proxy = await startFaultyProxy(azuriteConnectionString());
   cleanups.push(() => proxy.stop());
@@ -30,7 +30,7 @@ async function throughProxy() {
   return {
     proxy,
     direct: direct.container(name),
-    store: connectStorage({ connectionString: proxy.connectionString }).container(name),
+    store: connectStorage({ connectionString: proxy.connectionString }, options).container(name),
   };
 }
 
@@ -235,5 +235,91 @@ describe('connections that break', () => {
     });
     cleanups.push(async () => silent.close());
     await expect(store.read('a', { signal: controller.signal })).rejects.toBe(reason);
+  });
+});
+
+describe('a storage that throttles', () => {
+  const TooManyRequests = { kind: 'refuse', status: 429, code: 'TooManyRequests' } as const;
+  const TRIES = 4;
+
+  /** Each address is refused as often as may be, then answers. */
+  function refuseAllButTheLast(proxy: FaultyProxy): ReadonlyMap<string, number> {
+    const refused = new Map<string, number>();
+    proxy.fault = (method, url) => {
+      const request = `${method} ${url}`;
+      const times = refused.get(request) ?? 0;
+      if (times === TRIES - 1) return undefined;
+      refused.set(request, times + 1);
+      return TooManyRequests;
+    };
+    return refused;
+  }
+
+  test('with 429 is asked again until it answers, and gets every body whole', async () => {
+    const { proxy, direct, store } = await throughProxy({ retryMs: 1 });
+    const refused = refuseAllButTheLast(proxy);
+    const long = randomBytes(9 * 1024 * 1024);
+    async function* pieces(): AsyncGenerator<Uint8Array> {
+      for (let at = 0; at < long.length; at += 100_000) yield long.subarray(at, at + 100_000);
+    }
+    const { etag } = await store.create('small', Buffer.from('small'));
+    await store.createFromStream('long', pieces());
+    await store.createAppend('log', Buffer.from('1'));
+    await store.append('log', Buffer.from('2'), { position: 1 });
+    expect((await direct.read('long')).body.equals(long)).toBe(true);
+    expect((await direct.read('log')).body.toString()).toBe('12');
+    expect((await store.read('small')).body.toString()).toBe('small');
+    expect((await store.properties('long')).bytes).toBe(long.length);
+    expect(Buffer.concat(await Array.fromAsync((await store.readStream('long')).body)).equals(long)).toBe(true);
+    expect(await store.delete('small', { ifMatch: etag })).toBe(true);
+    expect(new Set(refused.values())).toEqual(new Set([TRIES - 1]));
+  });
+
+  test('with 429 for ever is given up after as many tries as any other failure, in words that say so', async () => {
+    const { proxy, store } = await throughProxy({ retryMs: 1 });
+    for (const fault of [TooManyRequests, { ...TooManyRequests, status: 503, code: 'ServerBusy' }]) {
+      let asked = 0;
+      proxy.fault = () => {
+        asked += 1;
+        return fault;
+      };
+      await expect(store.read('a')).rejects.toMatchObject({
+        code: 'FIRN_STORAGE_FAILED',
+        details: { problem: `${fault.code} (${fault.status})` },
+      });
+      expect(asked).toBe(TRIES);
+    }
+    expect(proxy.seen).toEqual([]);
+  });
+
+  test('with 429 is not waited for once the signal says so', async () => {
+    const { proxy, store } = await throughProxy({ retryMs: 3_600_000 });
+    const controller = new AbortController();
+    const reason = new Error('enough');
+    let asked = 0;
+    proxy.fault = () => {
+      asked += 1;
+      // Between the second try and the third the SDK waits.
+      if (asked === 2) setImmediate(() => controller.abort(reason));
+      return TooManyRequests;
+    };
+    await expect(store.read('a', { signal: controller.signal })).rejects.toBe(reason);
+    expect(asked).toBe(2);
+  });
+
+  test('with 429 is asked again for its queues too', async () => {
+    const swapped = (text: string) =>
+      text.replace(/(Blob|Queue)(?=Endpoint=)/g, (service) => (service === 'Blob' ? 'Queue' : 'Blob'));
+    const proxy = await startFaultyProxy(swapped(azuriteConnectionString()));
+    cleanups.push(() => proxy.stop());
+    const refused = refuseAllButTheLast(proxy);
+    const queue = connectStorage({ connectionString: swapped(proxy.connectionString) }, { retryMs: 1 }).queue(
+      uniqueName(),
+    );
+    await queue.create();
+    await queue.sendMessage('hello');
+    const { receivedMessageItems } = await queue.receiveMessages();
+    expect(receivedMessageItems.map((item) => item.messageText)).toEqual(['hello']);
+    expect([...refused.values()]).toEqual([TRIES - 1, TRIES - 1, TRIES - 1]);
   });
 });
