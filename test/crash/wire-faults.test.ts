@@ -26,8 +26,7 @@ import { addFaults, type FaultKind, faultKinds } from './wire-faults.ts';
 import { runTimersOnce, startProcess, type World } from './world.ts';
 
 const SEEDS = isComplete ? 10 : 1;
-/** The SDK does not repeat what 429 refused, so a step of 300 requests comes through once in twelve tries. */
-const TRIES_MAX = 300;
+const TRIES_MAX = 60;
 const ODDS = 15;
 /** Between the uploads: some of them are archived and published meanwhile. */
 const ROUND_MS = 1_000;

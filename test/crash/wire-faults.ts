@@ -41,8 +41,6 @@ export function addFaults(proxy: FaultyProxy, { seed, odds, flipIn }: WireFaultO
     if (choose(odds) !== 0) return undefined;
     const isDownload = method === 'GET' && !url.includes('comp=');
     const possible = faultKinds.filter((kind) => {
-      // The SDK does not repeat what 429 refused: as often as the rest, no step of hundreds of requests would ever come through.
-      if (kind === 'answers 429') return choose(10) === 0;
       if (kind === 'flips a bit of a download') return isDownload && flipIn(url);
       if (kind === 'cuts a download') return isDownload;
       if (kind === 'closes in the middle of the request') return method === 'PUT';
