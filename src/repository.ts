@@ -5,6 +5,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { BatchParts } from './archive/batches.ts';
 import type { ArchiveParts } from './archive/parts.ts';
+import { PendingChunks } from './archive/pending-chunks.ts';
 import { type ChunkReader, createChunkReader } from './chunks/chunk-reader.ts';
 import { chunkWriterSizes, createChunkWriter } from './chunks/chunk-writer.ts';
 import { checkChunkerParameters, createChunker } from './chunks/chunker.ts';
@@ -270,6 +271,7 @@ function wire(
       onWarning: inbox.onWarning,
       ...(options.shardEntriesMax !== undefined && { shardEntriesMax: options.shardEntriesMax }),
     }),
+    pendingChunks: new PendingChunks(state, settings.pendingEntriesMax),
     createWriter: (onStored, signal) =>
       createChunkWriter(
         dataStore,

@@ -38,8 +38,8 @@ export async function archiveBatch(
   const run = await runArchive(parts, source, batch, eachOf<ArchiveItem>(read.damage, uploads), options);
   const sealed: BatchReference[] = [];
   for (const path of replaced) {
-    // The batch that has this version may have passed over it by now: nothing else announces it again.
-    sealed.push(...(await recordUpload(parts, `${source}/${path}`, { signal: options.signal, evenIfKnown: true })));
+    // Nothing else announces this version, unless it waits in a batch already.
+    sealed.push(...(await recordUpload(parts, `${source}/${path}`, { signal: options.signal })));
   }
   const receipt = await run.finish({ kind: 'inbox', base: undefined });
   const waiting = await parts.journalOf(source).batches(options);

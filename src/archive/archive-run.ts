@@ -1,18 +1,9 @@
 /** One attempt at a batch, whatever its source: items through the pipeline into a receipt. */
-import { isFirnError } from '../errors.ts';
-import type { ChunkIndex } from '../index/chunk-index.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import type { ArchiveItem } from './item.ts';
 import type { ArchiveParts } from './parts.ts';
 import { type ArchiveProgress, archiveItems } from './pipeline.ts';
-import {
-  type ArchiveTotals,
-  findReceipt,
-  listReceipts,
-  type Receipt,
-  ReceiptWriter,
-  readLocations,
-} from './receipt.ts';
+import { type ArchiveTotals, type Receipt, ReceiptWriter } from './receipt.ts';
 
 export interface ArchiveOptions extends CallOptions {
   readonly onProgress?: ((progress: ArchiveProgress) => void) | undefined;
@@ -36,7 +27,7 @@ export async function runArchive(
   { signal, onProgress }: ArchiveOptions = {},
 ): Promise<ArchiveRun> {
   const index = parts.createIndex();
-  await consultPending(parts, index, { signal });
+  for (const table of await parts.pendingChunks.tables({ signal })) index.consult(table);
   const writer = new ReceiptWriter(parts.state, source, batch);
   const totals = await archiveItems(items, {
     keys: parts.keys,
@@ -60,25 +51,4 @@ export async function runArchive(
     finish: ({ kind, base }) => writer.finish({ time, kind, base, totals }, index.take(), { signal }),
     discard: () => writer.discard({ signal }),
   };
-}
-
-/**
- * Lets lookups see the chunks of receipts that wait, so that batches with the same content store it once though none is
- * published yet. Beyond the setting's limit the rest is left out: that costs a second copy, nothing else.
- */
-async function consultPending(parts: ArchiveParts, index: ChunkIndex, options: CallOptions): Promise<void> {
-  let left = parts.settings.pendingEntriesMax;
-  for await (const { source, batch } of listReceipts(parts.state.store, undefined, options)) {
-    try {
-      const receipt = await findReceipt(parts.state, source, batch, options);
-      if (receipt === undefined || receipt.indexEntries > left) continue;
-      const table = await readLocations(parts.state, receipt, options);
-      if (table === undefined) continue;
-      index.consult(table);
-      left -= table.count;
-    } catch (error) {
-      // A receipt that is damaged, or published and retired meanwhile; publishing deals with it.
-      if (!isFirnError(error, 'FIRN_RECEIPT_DAMAGED')) throw error;
-    }
-  }
 }

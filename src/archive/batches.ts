@@ -36,20 +36,13 @@ export type BatchParts = Pick<ArchiveParts, 'inbox' | 'settings' | 'journalOf' |
   readonly state: Pick<SealedBlobs, 'store'>;
 };
 
-export type RecordOptions = CallOptions & { readonly evenIfKnown?: boolean };
-
 /**
  * Records an upload that was announced by an event. What is recorded is the version that the inbox holds now, so a late
  * or repeated event costs nothing; an upload that is gone is passed over, and a name that has no source is reported.
  * @param name of the blob in the inbox: `<source>/<path>`.
- * @param options `evenIfKnown`: also when the same version is recorded already and waits to be published.
  * @returns the batches that this sealed, which are to be queued.
  */
-export async function recordUpload(
-  parts: BatchParts,
-  name: string,
-  options?: RecordOptions,
-): Promise<BatchReference[]> {
+export async function recordUpload(parts: BatchParts, name: string, options?: CallOptions): Promise<BatchReference[]> {
   const upload = sourceOfUpload(name);
   const problem = upload === undefined ? 'it is not in the folder of a source' : sourceNameProblem(upload.source);
   if (upload === undefined || problem !== undefined) {
@@ -90,7 +83,7 @@ export async function recordInJournal(
   parts: BatchParts,
   source: string,
   record: UploadRecord | RemovalRecord,
-  options?: RecordOptions,
+  options?: CallOptions,
 ): Promise<BatchReference[]> {
   checkSourceName(source);
   if (record.kind === 'removal') checkPath(record.path);
@@ -171,8 +164,15 @@ export async function batchesWithoutReceipt(
 ): Promise<WaitingBatch[]> {
   const sealed = await parts.journalOf(source).batches(options);
   if (sealed.length === 0) return [];
-  const archived = new Set<string>();
-  for await (const { batch } of listReceipts(parts.state.store, source, options)) archived.add(batch);
+  return withoutReceipt(sealed, await Array.fromAsync(listReceipts(parts.state.store, source, options)));
+}
+
+/** Pure. */
+export function withoutReceipt(
+  sealed: readonly WaitingBatch[],
+  receipts: readonly { readonly batch: string }[],
+): WaitingBatch[] {
+  const archived = new Set(receipts.map(({ batch }) => batch));
   return sealed.filter(({ batch }) => !archived.has(batch));
 }
 

@@ -10,6 +10,7 @@ import type { Keys } from '../sealing/keys.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import type { Settings } from '../settings.ts';
 import type { BlobStore } from '../storage/blob-store.ts';
+import type { PendingChunks } from './pending-chunks.ts';
 
 export interface ArchiveParts {
   readonly inbox: BlobStore;
@@ -22,6 +23,7 @@ export interface ArchiveParts {
   /** The journal of a source; one a process, so that appends share blocks. @throws FIRN_SOURCE_NAME_INVALID. */
   readonly journalOf: (source: string) => Journal;
   readonly createIndex: () => ChunkIndex;
+  readonly pendingChunks: PendingChunks;
   readonly createWriter: (
     onStored: (locations: readonly ChunkLocation[]) => void,
     signal: AbortSignal | undefined,

@@ -1,5 +1,5 @@
 /** Which sources are to be published now. */
-import { type BatchParts, batchesWithoutReceipt } from '../archive/batches.ts';
+import { type BatchParts, withoutReceipt } from '../archive/batches.ts';
 import { listAttempts, listReceipts, sweepIfAbandoned } from '../archive/receipt.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { storageProblem } from '../storage/storage-problem.ts';
@@ -25,11 +25,14 @@ export function isPublishDue(state: SourceState, now: Date, publishAgeSecondsMax
 }
 
 export async function readSourceState(parts: BatchParts, source: string, options?: CallOptions): Promise<SourceState> {
-  const receiptsWritten: Date[] = [];
-  for await (const { written } of listReceipts(parts.state.store, source, options)) receiptsWritten.push(written);
-  const batchesWaiting = (await batchesWithoutReceipt(parts, source, options)).length;
   const journal = parts.journalOf(source);
-  return { receiptsWritten, batchesWaiting, openRecords: await journal.hasOpenRecords(options) };
+  const sealed = await journal.batches(options);
+  const receipts = await Array.fromAsync(listReceipts(parts.state.store, source, options));
+  return {
+    receiptsWritten: receipts.map(({ written }) => written),
+    batchesWaiting: withoutReceipt(sealed, receipts).length,
+    openRecords: await journal.hasOpenRecords(options),
+  };
 }
 
 export async function isSourceDue(parts: BatchParts, source: string, options?: CallOptions): Promise<boolean> {

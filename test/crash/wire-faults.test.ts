@@ -112,7 +112,7 @@ it('functions on a bad network archive all that is uploaded', { timeout: 600_000
     }
     const faultsDone = faultCount();
     proxy.fault = () => undefined;
-    await expect.poll(() => publishedAtLast(repository, host.url, hosted), patience).toEqual(expected);
+    await expect.poll(publishedAtLast(repository, host.url, hosted), patience).toEqual(expected);
     for await (const snapshot of repository.snapshots.list()) await contentOf(repository, snapshot);
     expect(logs.filter((line) => line.includes('FIRN_INTERNAL'))).toEqual([]);
     process.stdout.write(`hosted functions: ${faults.requests()} requests, ${faultsDone} faults\n`);

@@ -106,6 +106,8 @@ test('a version that was archived before its own batch is consumed by that batch
   const late = await publishSource(repository, 'src');
   expect(await contentOf(repository, late!.snapshot!)).toEqual({ a: 'two' });
   expect(await left()).toEqual(['src/b']);
+  // They waited in a batch already, so they were not recorded once more: that would have undone the removal.
+  expect(await archiveAll(repository, 'src')).toEqual([]);
 });
 
 test('records of the journal that are damaged are named in the snapshot, with the batch that had them', async () => {
