@@ -22,12 +22,14 @@ import {
   checkRange,
   nameFromListing,
 } from './blob-rules.ts';
-import { type BlobStore, BlobStoreError, type WriteOptions } from './blob-store.ts';
+import { type BlobStore, BlobStoreError, isBlobFailure, type WriteOptions } from './blob-store.ts';
 
 const blobHTTPHeaders = { blobContentType: 'application/octet-stream' };
 const ifNew = { ifNoneMatch: '*' };
 /** The most that the service gives at once. */
 const PAGE_ITEMS = 5_000;
+/** How often a read into memory begins, whose connection breaks each time just when the blob is replaced. */
+const READS_MAX = 5;
 
 export function createAzureBlobStore(container: ContainerClient): BlobStore {
   const url = withoutQuery(container.url);
@@ -146,9 +148,16 @@ export function createAzureBlobStore(container: ContainerClient): BlobStore {
       checkBlobName(name);
       checkRange(options.offset, options.length);
       return await run(name, options.signal, async () => {
-        const { body, properties } = await openBlob(place, name, options);
-        const bytesExpected = Math.min(options.length ?? properties.bytes, properties.bytes - (options.offset ?? 0));
-        return { body: await collected(body, Math.max(0, bytesExpected)), properties };
+        for (let reads = 1; ; reads += 1) {
+          const { body, properties } = await openBlob(place, name, options);
+          const bytesExpected = Math.min(options.length ?? properties.bytes, properties.bytes - (options.offset ?? 0));
+          try {
+            return { body: await collected(body, Math.max(0, bytesExpected)), properties };
+          } catch (error) {
+            // The connection broke, and the blob is another one by now: whoever did not ask for a version gets that one.
+            if (options.ifMatch !== undefined || reads === READS_MAX || !isBlobFailure(error, 'changed')) throw error;
+          }
+        }
       });
     },
 
