@@ -144,25 +144,18 @@ interface StoredPlan {
   readonly etag: string;
 }
 
-const READS_MAX = 2;
-
-/**
- * The plan on this head; undefined when there is none. A plan that cannot be read is removed: it is only a decision. But
- * somebody may be following it, so it is read once more before: it may have been damaged on the way.
- */
+/** The plan on this head; undefined when there is none. One that is damaged is removed: it is only a decision. */
 async function findPlan(state: SealedBlobs, name: string, options?: CallOptions): Promise<StoredPlan | undefined> {
-  for (let reads = 1; ; reads += 1) {
-    const found = await state.findSealed(name, options);
-    if (found === undefined) return undefined;
-    const { etag } = found.properties;
-    try {
-      return { plan: parsePlan(name, await state.open('plan', name, found.body)), etag };
-    } catch (error) {
-      if (!isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED')) throw error;
-      if (reads < READS_MAX) continue;
-      await deletePlan(state, name, etag, options);
-      return undefined;
-    }
+  const found = await state.inspect('plan', name, options);
+  if (found === undefined) return undefined;
+  const { etag } = found;
+  try {
+    if ('error' in found) throw found.error;
+    return { plan: parsePlan(name, found.body), etag };
+  } catch (error) {
+    if (!isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED')) throw error;
+    await deletePlan(state, name, etag, options);
+    return undefined;
   }
 }
 

@@ -2,8 +2,11 @@
  * Sealed blobs that fit into memory: metadata of the repository (filetrees, snapshots, shards, receipts, plans, heads).
  * Bodies are cut into frames of 1 MiB raw; an empty body is one empty frame. A body has a limit, on the way out and on the
  * way in, so that a few frames that decompress to much take no more memory than the blobs that Firn writes.
+ *
+ * A blob whose seal is broken is read once more before that is believed: it may have been damaged on the way only, and some
+ * of those who ask remove what is damaged.
  */
-import { FirnError } from '../errors.ts';
+import { FirnError, isFirnError } from '../errors.ts';
 import {
   type BlobContent,
   type BlobStore,
@@ -28,6 +31,8 @@ const METADATA_LEVEL = 3;
 const BODY_BYTES_MAX = 64 * 1024 * 1024;
 /** A receipt names the new chunks of a whole folder, 96 bytes each. */
 const RECEIPT_INDEX_BYTES_MAX = 1024 * 1024 * 1024;
+
+const READS_MAX = 2;
 
 function bodyBytesMax(kind: SealedKind): number {
   return kind === 'receipt-index' ? RECEIPT_INDEX_BYTES_MAX : BODY_BYTES_MAX;
@@ -70,6 +75,12 @@ export interface SealedContent {
   readonly etag: string;
   /** Bytes on storage. */
   readonly storedBytes: number;
+}
+
+/** Of a blob whose seal is broken, with its ETag: it can be replaced or removed in this version. */
+export interface BrokenSeal {
+  readonly etag: string;
+  readonly error: FirnError;
 }
 
 /** A container seen through the keys of its repository. */
@@ -134,10 +145,29 @@ export class SealedBlobs {
    * @throws FIRN_SEAL_BROKEN when it is not what was sealed under this name, FIRN_BLOB_OFFLINE.
    */
   async find(kind: SealedKind, name: string, options?: CallOptions): Promise<SealedContent | undefined> {
-    const found = await this.findSealed(name, options);
-    if (found === undefined) return undefined;
-    const { body, properties } = found;
-    return { body: await this.open(kind, name, body), etag: properties.etag, storedBytes: body.length };
+    const found = await this.inspect(kind, name, options);
+    if (found !== undefined && 'error' in found) throw found.error;
+    return found;
+  }
+
+  /** The same where a broken seal (FIRN_SEAL_BROKEN) is an answer. @throws FIRN_REPOSITORY_NEWER, FIRN_BLOB_OFFLINE. */
+  async inspect(
+    kind: SealedKind,
+    name: string,
+    options?: CallOptions,
+  ): Promise<SealedContent | BrokenSeal | undefined> {
+    for (let reads = 1; ; reads += 1) {
+      const found = await this.findSealed(name, options);
+      if (found === undefined) return undefined;
+      const { body, properties } = found;
+      const { etag } = properties;
+      try {
+        return { body: await this.open(kind, name, body), etag, storedBytes: body.length };
+      } catch (error) {
+        if (!isFirnError(error, 'FIRN_SEAL_BROKEN')) throw error;
+        if (reads === READS_MAX) return { etag, error };
+      }
+    }
   }
 
   /** The bytes as they lie on storage; undefined when there are none. @throws FIRN_BLOB_OFFLINE. */

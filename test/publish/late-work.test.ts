@@ -295,6 +295,41 @@ test('a plan that was damaged on the way only is followed, and one that is damag
   expect(await planPublish(flipped, 'src')).toEqual(plan);
 });
 
+test('a receipt that was damaged on the way only is published, whatever blob of it and whenever', async () => {
+  const account = createMemoryAccount();
+  const { repository } = await createTestRepository({ containers: account });
+  let damaged = '';
+  let reads = 0;
+  const containers = {
+    container: (name: string) => {
+      const store = account.container(name);
+      const instead = async (call: string, blob: string) => {
+        if (call !== 'read' || !blob.startsWith('receipts/')) return undefined;
+        reads -= 1;
+        if (reads !== 0) return undefined;
+        const content = await store.read(blob);
+        const body = Buffer.from(content.body);
+        body[body.length - 1]! ^= 1;
+        damaged = blob;
+        return { ...content, body };
+      };
+      return intercepted(store, { instead });
+    },
+  };
+  const flipped = await openRepository(containers, repository.settings);
+  const seen = new Set<string>();
+  for (let at = 1; ; at += 1) {
+    await upload(repository, 'src/a', `version ${at}`);
+    await archiveAll(repository, 'src');
+    reads = at;
+    const published = await publishSource(flipped, 'src');
+    expect(await contentOf(repository, published!.snapshot!)).toEqual({ a: `version ${at}` });
+    if (reads > 0) break;
+    seen.add(damaged.split('/').at(-1)!);
+  }
+  expect(seen).toEqual(new Set(['receipt', 'index', 'changes-000000']));
+});
+
 test('a batch is named again though the clock went back, or what is remembered makes no sense', async () => {
   let now = new Date('2026-05-05T12:00:00Z');
   const { repository } = await createTestRepository({ now: () => now });

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { keysFromMaster, plainKeys } from '../../src/sealing/keys.ts';
 import { openBytes, SealedBlobs, sealBytes } from '../../src/sealing/sealed-blobs.ts';
+import { intercepted } from '../journal/journal-kit.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
 
 const keys = keysFromMaster(Buffer.alloc(32, 5));
@@ -62,6 +63,32 @@ describe('sealed blobs', () => {
     });
     await expect(blobs.get('filetree', 'filetrees/other')).rejects.toThrow(refused);
   });
+
+  it.each([keys, plainKeys])(
+    'that were damaged on the way are asked for once more, whatever bit it was',
+    async (of) => {
+      const store = createMemoryBlobStore();
+      await new SealedBlobs(store, of).create('head', name, Buffer.from('body'));
+      const { body: whole, properties } = await store.read(name);
+      for (let bit = 0; bit < whole.length * 8; bit += 1) {
+        let damaged = 0;
+        const instead = async (call: string) => {
+          if (call !== 'read' || damaged === damagedMax) return undefined;
+          damaged += 1;
+          const body = Buffer.from(whole);
+          body[bit >> 3]! ^= 1 << (bit & 7);
+          return { body, properties };
+        };
+        const blobs = new SealedBlobs(intercepted(store, { instead }), of);
+        let damagedMax = 1;
+        expect((await blobs.get('head', name)).body.toString()).toBe('body');
+        damagedMax = 10;
+        damaged = 0;
+        expect(await blobs.inspect('head', name)).toMatchObject({ etag: properties.etag, error: expect.anything() });
+        expect(damaged).toBe(2);
+      }
+    },
+  );
 
   it('that lie in the Archive tier are reported as offline', async () => {
     const blobs = new SealedBlobs(createMemoryBlobStore(), keys);
