@@ -240,9 +240,13 @@ export function createAzureBlobStore(container: ContainerClient): BlobStore {
           // Where the answer to the first try was lost, the second meets its own work.
           const properties = await client.getProperties(sdkSignal(options.signal));
           if ((properties.contentLength ?? 0) < first.length) throw error;
-          const there = await client.downloadToBuffer(0, first.length, sdkSignal(options.signal));
-          if (!there.equals(first)) throw error;
-          return { ...written(properties), offset: 0, blocks: properties.blobCommittedBlockCount ?? 1 };
+          // A difference may have come about on the way.
+          for (let reads = 1; reads <= 2; reads += 1) {
+            const there = await client.downloadToBuffer(0, first.length, sdkSignal(options.signal));
+            if (!there.equals(first)) continue;
+            return { ...written(properties), offset: 0, blocks: properties.blobCommittedBlockCount ?? 1 };
+          }
+          throw error;
         }
       });
     },
