@@ -25,7 +25,7 @@ import { createScenario, passphrasesOf, variants } from './scenario.ts';
 import { addFaults, type FaultKind, faultKinds } from './wire-faults.ts';
 import { runTimersOnce, startProcess, type World } from './world.ts';
 
-const SEEDS = isComplete ? 10 : 1;
+const SEEDS = isComplete ? 30 : 1;
 const TRIES_MAX = 60;
 const ODDS = 15;
 /** Between the uploads: some of them are archived and published meanwhile. */
