@@ -7,6 +7,7 @@
  * of all roots. Whoever adopts a marker replaces it, and only who wrote it last can remove it.
  */
 import { randomBytes } from 'node:crypto';
+import { createSharedCalls } from '../chunks/shared-calls.ts';
 import { FirnError, isFirnError } from '../errors.ts';
 import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import { encodeCheckedJson, parseCheckedJson } from '../storage/json-blob.ts';
@@ -72,9 +73,10 @@ export async function refuseDuringRepair(state: BlobStore, options?: CallOptions
 /** Between two looks at the marker by one session that only reads. */
 const LOOK_AGAIN_MS = 1_000;
 
-/** The same for calls that come often: what it found is good for a second. */
+/** The same for calls that come often: what it found is good for a second, and calls at the same moment share a look. */
 export class RepairGate {
   readonly #state: BlobStore;
+  readonly #looks = createSharedCalls<void>();
   #clearUntil = Number.NEGATIVE_INFINITY;
 
   constructor(state: BlobStore) {
@@ -84,9 +86,14 @@ export class RepairGate {
   /** @throws FIRN_REPAIR_UNFINISHED while a marker stands. */
   async check(options?: CallOptions): Promise<void> {
     const asked = performance.now();
-    if (asked < this.#clearUntil) return;
+    // Not once: a look that takes long may be older than a second when it is joined.
+    while (asked >= this.#clearUntil) await this.#looks.join('', (signal) => this.#look({ signal }), options?.signal);
+  }
+
+  async #look(options: CallOptions): Promise<void> {
+    const began = performance.now();
     await refuseDuringRepair(this.#state, options);
-    this.#clearUntil = asked + LOOK_AGAIN_MS;
+    this.#clearUntil = began + LOOK_AGAIN_MS;
   }
 }
 

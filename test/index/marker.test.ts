@@ -171,6 +171,20 @@ describe('the gate of sessions that look often', () => {
     await gate.check();
   });
 
+  test('looks once for all that ask at the same moment, and again for who asks a second after a look began', async () => {
+    let now = 0;
+    vi.spyOn(performance, 'now').mockImplementation(() => now);
+    const { store, calls } = watched(createMemoryBlobStore());
+    const gate = new RepairGate(store);
+    await Promise.all([gate.check(), gate.check(), gate.check()]);
+    expect(calls).toHaveLength(1);
+    now += 1_000;
+    const early = gate.check();
+    now += 1_000;
+    await Promise.all([early, gate.check()]);
+    expect(calls).toHaveLength(3);
+  });
+
   test('counts from before it asked: what a slow answer says is no fresher than its question', async () => {
     let now = 0;
     vi.spyOn(performance, 'now').mockImplementation(() => now);
