@@ -122,7 +122,7 @@ export const numberSettings = {
   frameCacheBytesMax: {
     env: 'FIRN_FRAME_CACHE_BYTES_MAX',
     unit: 'bytes',
-    fallback: 32 * MiB,
+    fallback: 16 * MiB,
     min: MiB,
     max: 64 * GiB,
     about: 'memory for decoded frames while restoring',

@@ -1,20 +1,22 @@
 /**
  * Restores a snapshot, or parts of it, into a local folder: plan (which parts), read (chunks, checked), write (atomic).
  *
- * One walk makes the folders and hands the files and links to a bounded number of workers; a second one, after all
- * content, gives the folders their modes and times. What is damaged, missing or refused by the file system fails alone
+ * A walk makes the folders and hands the files and links to a bounded number of workers; a folder gets its mode and time
+ * when all that goes into it is there. What is damaged, missing or refused by the file system fails alone
  * (a folder with all below it), is told to `onFailed`, and the rest is restored; storage that cannot be reached and a
- * full disk end the restore. Memory is bounded by the files in flight, whatever the size of the snapshot.
+ * full disk end the restore. Memory is bounded by the files that are put into order and in flight, whatever the size of the snapshot.
  */
 import { type FirnError, isFirnError } from '../errors.ts';
-import type { FileEntry, FolderEntry, LinkEntry } from '../filetree/entry.ts';
+import type { FileEntry, FolderEntry } from '../filetree/entry.ts';
 import type { FiletreeStore } from '../filetree/filetree-store.ts';
 import { isDamage, walkTree } from '../filetree/walk.ts';
 import type { ChunkIndex } from '../index/chunk-index.ts';
 import type { Settings } from '../settings.ts';
 import type { Snapshot } from '../snapshots/snapshot.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
+import { byPlace, type FileTask } from './by-place.ts';
 import { forEachConcurrently } from './for-each.ts';
+import { OpenFolders } from './open-folders.ts';
 import { createReadAheadBudget } from './read-ahead.ts';
 import { type ReadFileParts, readFileContent } from './read-file.ts';
 import { type SelectedPath, selectPaths } from './selection.ts';
@@ -100,11 +102,6 @@ async function selectFrom(
   return { selected: await selectPaths(filetrees, snapshot, paths, { signal, onDamaged }), hidden };
 }
 
-interface FileTask {
-  readonly path: string;
-  readonly entry: FileEntry | LinkEntry;
-}
-
 class Restore {
   readonly #parts: RestoreParts;
   readonly #snapshot: Snapshot;
@@ -115,6 +112,7 @@ class Restore {
   readonly #expected: { readonly files: number; readonly bytes: number };
   /** Folders that could not be made; nothing is written below them. */
   readonly #blocked = new Set<string>();
+  readonly #open = new OpenFolders((path, entry) => this.#finishFolder(path, entry));
   #files = 0;
   #links = 0;
   #folders = 0;
@@ -148,8 +146,8 @@ class Restore {
     for (const [path, error] of hidden) this.#fail(path, error);
     const { filesInFlightMax } = this.#parts.settings;
     const work = (task: FileTask, stop: AbortSignal) => this.#write(task, stop);
-    await forEachConcurrently(this.#tasks(), filesInFlightMax, work, { signal });
-    await this.#finishFolders();
+    const tasks = byPlace(this.#tasks(), this.#reading.index, { signal });
+    await forEachConcurrently(tasks, filesInFlightMax, work, { signal });
     await this.#target.finish();
     return {
       files: this.#files,
@@ -163,22 +161,35 @@ class Restore {
 
   /** Makes the folders on its way, so that a file is handed out only when its folder is there. */
   async *#tasks(): AsyncGenerator<FileTask> {
-    const made = new Set<string>();
+    const above = new Set<string>();
     for (const { path: selected, parents } of this.#selected) {
       for (const { path, entry } of parents) {
-        if (!made.has(path)) await this.#makeFolder(path, entry);
-        made.add(path);
+        if (!above.has(path)) await this.#makeFolder(path, entry);
+        above.add(path);
       }
-      for await (const { path, entry } of this.#walk(selected, (at, error) => this.#fail(at, error))) {
-        if (entry.type === 'folder') await this.#makeFolder(path, entry);
-        else if (!this.#isBlocked(path)) yield { path, entry };
+      const within: string[] = [];
+      for await (const { path, entry } of this.#walk(selected)) {
+        for (let last = within.at(-1); last !== undefined && !isAtOrBelow(path, last); last = within.at(-1)) {
+          within.pop();
+          await this.#open.close(last);
+        }
+        if (entry.type === 'folder') {
+          await this.#makeFolder(path, entry);
+          within.push(path);
+        } else if (!this.#isBlocked(path)) {
+          this.#open.expect(path);
+          yield { path, entry };
+        }
       }
+      for (const path of within.reverse()) await this.#open.close(path);
     }
+    for (const path of above) await this.#open.close(path);
   }
 
-  #walk(path: string, onDamaged: (at: string, error: FirnError) => void) {
+  #walk(path: string) {
     const { filetrees } = this.#parts;
     const { signal } = this.#options;
+    const onDamaged = (at: string, error: FirnError) => this.#fail(at, error);
     return walkTree(filetrees, this.#snapshot.root, { path, onDamaged, signal });
   }
 
@@ -196,6 +207,7 @@ class Restore {
     try {
       await this.#target.makeFolder(path, entry);
       this.#folders += 1;
+      this.#open.open(path, entry);
     } catch (error) {
       if (!isProblemOfOnePath(error)) throw error;
       this.#blocked.add(path);
@@ -224,6 +236,7 @@ class Restore {
       if (!isProblemOfOnePath(error)) throw error;
       this.#fail(path, error);
     }
+    await this.#open.arrived(path);
   }
 
   async *#counted(path: string, entry: FileEntry, signal: AbortSignal): AsyncGenerator<Buffer> {
@@ -240,30 +253,7 @@ class Restore {
     this.#options.onProgress?.({ files, bytes: this.#bytesWritten, filesExpected, bytesExpected, path });
   }
 
-  /** From the bottom up: a folder without rights closes the way to those in it. */
-  async #finishFolders(): Promise<void> {
-    if (this.#target.finishFolder === undefined) return;
-    const above = new Map<string, FolderEntry>();
-    for (const { path: selected, parents } of this.#selected) {
-      for (const { path, entry } of parents) above.set(path, entry);
-      const open: { readonly path: string; readonly entry: FolderEntry }[] = [];
-      // What is damaged was told by the first walk.
-      for await (const { path, entry } of this.#walk(selected, () => undefined)) {
-        if (entry.type !== 'folder') continue;
-        for (let top = open.at(-1); top !== undefined && !path.startsWith(`${top.path}/`); top = open.at(-1)) {
-          open.pop();
-          await this.#finishFolder(top.path, top.entry);
-        }
-        open.push({ path, entry });
-      }
-      for (const { path, entry } of open.reverse()) await this.#finishFolder(path, entry);
-    }
-    const deepestFirst = [...above].sort(([a], [b]) => b.split('/').length - a.split('/').length);
-    for (const [path, entry] of deepestFirst) await this.#finishFolder(path, entry);
-  }
-
   async #finishFolder(path: string, entry: FolderEntry): Promise<void> {
-    if (this.#blocked.has(path) || this.#isBlocked(path)) return;
     try {
       await this.#target.finishFolder?.(path, entry);
     } catch (error) {
@@ -271,6 +261,10 @@ class Restore {
       this.#fail(path, error);
     }
   }
+}
+
+function isAtOrBelow(path: string, folder: string): boolean {
+  return path === folder || path.startsWith(`${folder}/`);
 }
 
 /** The others do not share it. */

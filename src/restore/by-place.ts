@@ -1,0 +1,68 @@
+/**
+ * The order in which files are read: by where their first chunks lie. Files that share a frame follow each other, so that
+ * it is read and opened once, also where files are all over the tree that had the same content, or that changed together.
+ */
+import type { FileEntry, LinkEntry } from '../filetree/entry.ts';
+import { isDamage } from '../filetree/walk.ts';
+import type { ChunkIndex } from '../index/chunk-index.ts';
+import type { Hash } from '../sealing/keys.ts';
+import type { CallOptions } from '../storage/blob-store.ts';
+
+/** Files that are put into order at a time: some 600 bytes of memory each. */
+const WINDOW_FILES = 16_384;
+
+export interface FileTask {
+  readonly path: string;
+  readonly entry: FileEntry | LinkEntry;
+}
+
+/** Gives every task once. What needs no chunk is not held back. */
+export async function* byPlace(
+  tasks: AsyncIterable<FileTask>,
+  index: ChunkIndex,
+  options: CallOptions & { readonly windowFiles?: number } = {},
+): AsyncGenerator<FileTask> {
+  const { windowFiles = WINDOW_FILES } = options;
+  let held: FileTask[] = [];
+  for await (const task of tasks) {
+    if (firstChunk(task) === undefined) {
+      yield task;
+      continue;
+    }
+    held.push(task);
+    if (held.length < windowFiles) continue;
+    yield* await inOrder(held, index, options);
+    held = [];
+  }
+  yield* await inOrder(held, index, options);
+}
+
+async function inOrder(tasks: readonly FileTask[], index: ChunkIndex, options: CallOptions): Promise<FileTask[]> {
+  const placeOf = await placesOf(tasks, index, options);
+  return [...Map.groupBy(tasks, placeOf).values()].flat();
+}
+
+async function placesOf(
+  tasks: readonly FileTask[],
+  index: ChunkIndex,
+  options: CallOptions,
+): Promise<(task: FileTask) => string> {
+  try {
+    const found = await index.lookup(
+      tasks.map(firstChunk).filter((hash) => hash !== undefined),
+      options,
+    );
+    return (task) => {
+      const location = found.get(firstChunk(task) ?? '')?.location;
+      return location === undefined ? '' : `${location.blob} ${location.frameOffset}`;
+    };
+  } catch (error) {
+    // A part of the index is damaged: the files that need it are going to say so, each for itself.
+    if (!isDamage(error)) throw error;
+    return () => '';
+  }
+}
+
+function firstChunk({ entry }: FileTask): Hash | undefined {
+  return entry.type === 'file' && 'chunks' in entry.refs ? entry.refs.chunks[0] : undefined;
+}

@@ -1,0 +1,78 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import type { FileEntry } from '../../src/filetree/entry.ts';
+import { ChunkIndex } from '../../src/index/chunk-index.ts';
+import { byPlace, type FileTask } from '../../src/restore/by-place.ts';
+import { plainKeys } from '../../src/sealing/keys.ts';
+import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
+import { hashOf, locationOf } from '../kit/arbitraries.ts';
+import { createMemoryAccount } from '../kit/memory-blob-store.ts';
+
+const link: FileTask = {
+  path: 'link',
+  entry: { type: 'link', name: 'link', mtime: undefined, mode: undefined, target: 'x' },
+};
+
+function fileOf(path: string, chunk: string): FileTask {
+  const refs = { chunks: [hashOf(chunk)] };
+  const entry: FileEntry = {
+    type: 'file',
+    name: path,
+    mtime: undefined,
+    mode: undefined,
+    bytes: 1,
+    content: hashOf(chunk),
+    refs,
+  };
+  return { path, entry };
+}
+
+async function* each<T>(items: readonly T[]): AsyncGenerator<T> {
+  yield* items;
+}
+
+function createIndex() {
+  const state = new SealedBlobs(createMemoryAccount().container('state'), plainKeys);
+  return { state, index: new ChunkIndex(state, { cacheBytesMax: 1_000_000 }) };
+}
+
+test('every file is given once, those of one frame one after another, and the frames as they are met', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.nat(9), { maxLength: 60 }),
+      fc.integer({ min: 1, max: 70 }),
+      async (frames, window) => {
+        const { index } = createIndex();
+        for (const frame of new Set(frames)) {
+          index.record([{ ...locationOf(hashOf(`in ${frame}`)), blob: hashOf('blob'), frameOffset: frame }]);
+        }
+        const tasks = frames.map((frame, at) => fileOf(`${at}`, `in ${frame}`));
+        const given = await Array.fromAsync(byPlace(each(tasks), index, { windowFiles: window }));
+        expect(new Set(given)).toEqual(new Set(tasks));
+        expect(given).toHaveLength(tasks.length);
+        for (let from = 0; from < frames.length; from += window) {
+          const met = [...new Set(frames.slice(from, from + window))];
+          const order = given.slice(from, from + window).map(({ path }) => met.indexOf(frames[Number(path)] ?? -1));
+          expect(order).toEqual(order.toSorted((a, b) => a - b));
+        }
+      },
+    ),
+  );
+});
+
+test('what needs no chunk is not held back, and a chunk that is nowhere is left to who reads it', async () => {
+  const { index } = createIndex();
+  const tasks = [fileOf('a', 'nowhere'), link, fileOf('b', 'nowhere either')];
+  const given = await Array.fromAsync(byPlace(each(tasks), index));
+  expect(given.map(({ path }) => path)).toEqual(['link', 'a', 'b']);
+});
+
+test('where a part of the index is damaged, every file is given all the same', async () => {
+  const { state, index } = createIndex();
+  const lost = fileOf('a', 'lost');
+  const root = hashOf('lost').slice(0, 2);
+  await state.store.create(`chunk-index/${root}`, Buffer.from('no shard'));
+  const tasks = [lost, fileOf('b', 'other')];
+  expect(await Array.fromAsync(byPlace(each(tasks), index))).toEqual(tasks);
+  await expect(index.lookup([hashOf('lost')])).rejects.toMatchObject({ code: 'FIRN_SEAL_BROKEN' });
+});
