@@ -30,7 +30,7 @@ import { hasCounts, hasTexts, parseJsonBlob } from '../storage/json-blob.ts';
 const RECEIPT_FORMAT = 1;
 export const RECEIPT_PREFIX = 'receipts/';
 /** Raw bytes of a part of changes; readers of many receipts hold one part of each. */
-const CHANGES_PART_BYTES_TARGET = 256 * 1024;
+const CHANGES_PART_BYTES_TARGET = 1024 * 1024;
 
 /** A change, with the version of the upload that it came from; without one where that is another batch's to consume. */
 export type ArchivedChange = Change & { readonly etag?: string | undefined };
