@@ -16,6 +16,7 @@ import {
   openSync,
   read,
   readdirSync,
+  readSync,
 } from 'node:fs';
 import { lstat, readdir, readlink, stat } from 'node:fs/promises';
 import path from 'node:path';
@@ -38,6 +39,7 @@ import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { isOnLocalDisk } from '../storage/local-files.ts';
 import type { ArchiveItem, OpenedItem } from './item.ts';
+import { ReadPace } from './read-pace.ts';
 
 const READ_BYTES = 1024 * 1024;
 /** After so long the process turns to what waits: signals, and the renewal of a lock. */
@@ -89,6 +91,7 @@ class FolderScanner {
   readonly #scan: FolderScan;
   /** The disk of the folder, where it is one of this machine; others may be mounted below it. */
   readonly #localDevice: bigint | undefined;
+  readonly #pace = new ReadPace();
   #turnedAt = performance.now();
 
   constructor(options: ScanOptions, scan: FolderScan, localDevice: bigint | undefined) {
@@ -196,7 +199,12 @@ class FolderScanner {
       open: async ({ signal } = {}) =>
         link
           ? await openLink(entryPath, local)
-          : await openFile({ entryPath, local, isLocal: stats.dev === this.#localDevice, signal }),
+          : await openFile({
+              entryPath,
+              local,
+              pace: stats.dev === this.#localDevice ? this.#pace : undefined,
+              signal,
+            }),
     };
   }
 
@@ -276,16 +284,18 @@ const readFd = promisify(read);
 const OPEN_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 /**
- * A file that is being read. Reading goes through the thread pool, so that a slow disk serves many files at once; what the
- * system knows already is asked at once, which costs a fraction of a trip through the pool: all of an open file, and on
- * a local disk the way to a file that was just looked at.
+ * A file that is being read. What the system knows already is asked on this thread, which costs a fraction of a trip
+ * through the thread pool: all of an open file, and on a local disk the way to a file that was just looked at and, as far
+ * as it is in memory, its content.
  */
 class OpenFile {
   readonly #fd: number;
+  readonly #pace: ReadPace | undefined;
   #open = true;
 
-  constructor(fd: number) {
+  constructor(fd: number, pace: ReadPace | undefined) {
     this.#fd = fd;
+    this.#pace = pace;
   }
 
   stat(): BigIntStats {
@@ -293,7 +303,12 @@ class OpenFile {
   }
 
   async read(buffer: Buffer): Promise<number> {
-    return (await readFd(this.#mine(), buffer, 0, buffer.length, null)).bytesRead;
+    const fd = this.#mine();
+    if (this.#pace?.next(buffer.length) !== 'here') return (await readFd(fd, buffer, 0, buffer.length, null)).bytesRead;
+    const began = performance.now();
+    const bytesRead = readSync(fd, buffer, 0, buffer.length, null);
+    this.#pace.tookHere(performance.now() - began);
+    return bytesRead;
   }
 
   /** May be called again; the number may belong to another file by then, and is not used any more. */
@@ -312,13 +327,14 @@ class OpenFile {
 interface FileToOpen extends CallOptions {
   readonly entryPath: string;
   readonly local: string;
-  readonly isLocal: boolean;
+  /** Of the disk that it is on, where that is one of this machine. */
+  readonly pace: ReadPace | undefined;
 }
 
-async function openFile({ entryPath, local, isLocal, signal }: FileToOpen): Promise<OpenedItem> {
+async function openFile({ entryPath, local, pace, signal }: FileToOpen): Promise<OpenedItem> {
   let file: OpenFile | undefined;
   try {
-    const opened = new OpenFile(isLocal ? openSync(local, OPEN_FLAGS) : await openFd(local, OPEN_FLAGS));
+    const opened = new OpenFile(pace ? openSync(local, OPEN_FLAGS) : await openFd(local, OPEN_FLAGS), pace);
     file = opened;
     const before = opened.stat();
     if (!before.isFile()) {
