@@ -35,13 +35,14 @@ export async function archiveBatch(
   if (read === undefined) return { outcome: 'retired' };
   const replaced = new Set<string>();
   const uploads = inboxItems(parts.inbox, source, resolveRecords(read.records), (path) => replaced.add(path));
-  const run = await runArchive(parts, source, batch, eachOf<ArchiveItem>(read.damage, uploads), options);
+  const subject = { source, batch, kind: 'inbox', base: undefined } as const;
+  const run = await runArchive(parts, subject, eachOf<ArchiveItem>(read.damage, uploads), options);
   const sealed: BatchReference[] = [];
   for (const path of replaced) {
     // Nothing else announces this version, unless it waits in a batch already.
     sealed.push(...(await recordUpload(parts, `${source}/${path}`, { signal: options.signal })));
   }
-  const receipt = await run.finish({ kind: 'inbox', base: undefined });
+  const receipt = await run.finish();
   const waiting = await parts.journalOf(source).batches(options);
   if (waiting.some((each) => each.batch === batch)) return { outcome: 'archived', receipt, sealed };
   // Another attempt was faster by so much that its receipt is published: this one must not be applied on top.

@@ -40,13 +40,13 @@ export async function archiveFolder(
     scan,
   );
   const batch = `${SCAN_PREFIX}${parts.now().toISOString().replace(/[-:.]/g, '')}-${randomBytes(4).toString('hex')}`;
-  const run = await runArchive(parts, source, batch, items, options);
+  const run = await runArchive(parts, { source, batch, kind: 'scan', base: base?.id }, items, options);
   const { totals, writer } = run;
   const { changes, skipped } = writer;
   if (base !== undefined && changes === 0) {
     await run.discard();
     return { batch: undefined, scan, totals, skipped };
   }
-  await run.finish({ kind: 'scan', base: base?.id });
+  await run.finish();
   return { batch, scan, totals, skipped };
 }

@@ -3,7 +3,7 @@ import type { CallOptions } from '../storage/blob-store.ts';
 import type { ArchiveItem } from './item.ts';
 import type { ArchiveParts } from './parts.ts';
 import { type ArchiveProgress, archiveItems } from './pipeline.ts';
-import { type ArchiveTotals, type Receipt, ReceiptWriter } from './receipt.ts';
+import { type ArchiveTotals, type Receipt, type ReceiptSubject, ReceiptWriter } from './receipt.ts';
 
 export interface ArchiveOptions extends CallOptions {
   readonly onProgress?: ((progress: ArchiveProgress) => void) | undefined;
@@ -12,7 +12,7 @@ export interface ArchiveOptions extends CallOptions {
 export interface ArchiveRun {
   readonly totals: ArchiveTotals;
   /** Writes the receipt. @returns it, or the one of another attempt that was faster. */
-  readonly finish: (of: Pick<Receipt, 'kind' | 'base'>) => Promise<Receipt>;
+  readonly finish: () => Promise<Receipt>;
   /** Gives up what nobody needs a receipt for. */
   readonly discard: () => Promise<void>;
   readonly writer: ReceiptWriter;
@@ -21,14 +21,13 @@ export interface ArchiveRun {
 /** Archives the items; every chunk they need is durable when it resolves. */
 export async function runArchive(
   parts: ArchiveParts,
-  source: string,
-  batch: string,
+  subject: ReceiptSubject,
   items: AsyncIterable<ArchiveItem> | Iterable<ArchiveItem>,
   { signal, onProgress }: ArchiveOptions = {},
 ): Promise<ArchiveRun> {
   const index = parts.createIndex();
   for (const table of await parts.pendingChunks.tables({ signal })) index.consult(table);
-  const writer = new ReceiptWriter(parts.state, source, batch);
+  const writer = new ReceiptWriter(parts.state, subject);
   const totals = await archiveItems(items, {
     keys: parts.keys,
     chunker: parts.chunker,
@@ -48,7 +47,7 @@ export async function runArchive(
   return {
     totals,
     writer,
-    finish: ({ kind, base }) => writer.finish({ time, kind, base, totals }, index.take(), { signal }),
+    finish: () => writer.finish({ time, totals }, index.take(), { signal }),
     discard: () => writer.discard({ signal }),
   };
 }

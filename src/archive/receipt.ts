@@ -29,8 +29,8 @@ import { hasCounts, hasTexts, parseJsonBlob } from '../storage/json-blob.ts';
 
 const RECEIPT_FORMAT = 1;
 export const RECEIPT_PREFIX = 'receipts/';
-/** Raw bytes of a part of changes; readers of many receipts hold one part of each. */
-const CHANGES_PART_BYTES_TARGET = 1024 * 1024;
+/** Raw bytes of a part of changes. A publish holds a part of each of the many receipts of an inbox, and one of a scan. */
+const changesPartBytesTarget = { inbox: 256 * 1024, scan: 2 * 1024 * 1024 } as const;
 
 /** A change, with the version of the upload that it came from; without one where that is another batch's to consume. */
 export type ArchivedChange = Change & { readonly etag?: string | undefined };
@@ -70,6 +70,9 @@ export interface Receipt {
   readonly skipped: SkippedPaths;
 }
 
+/** What a receipt is about. */
+export type ReceiptSubject = Pick<Receipt, 'source' | 'batch' | 'kind' | 'base'>;
+
 function folderOf(source: string, batch: string): string {
   return `${RECEIPT_PREFIX}${source}/${batch}/`;
 }
@@ -89,7 +92,7 @@ function indexName({ source, batch, run }: Pick<Receipt, 'source' | 'batch' | 'r
 /** Writes the receipt of one attempt at one batch. */
 export class ReceiptWriter {
   readonly #state: SealedBlobs;
-  readonly #at: { source: string; batch: string; run: string };
+  readonly #at: ReceiptSubject & Pick<Receipt, 'run'>;
   readonly #skipped: SkippedPath[] = [];
   #skippedCount = 0;
   #lines: string[] = [];
@@ -98,9 +101,9 @@ export class ReceiptWriter {
   #changes = 0;
   #last: Change | undefined;
 
-  constructor(state: SealedBlobs, source: string, batch: string) {
+  constructor(state: SealedBlobs, subject: ReceiptSubject) {
     this.#state = state;
-    this.#at = { source, batch, run: randomBytes(8).toString('hex') };
+    this.#at = { ...subject, run: randomBytes(8).toString('hex') };
   }
 
   /** Adds a change; they must come in `compareChanges` order. */
@@ -111,7 +114,7 @@ export class ReceiptWriter {
     this.#lines.push(line);
     this.#lineBytes += Buffer.byteLength(line);
     this.#changes += 1;
-    if (this.#lineBytes >= CHANGES_PART_BYTES_TARGET) await this.#writePart(options);
+    if (this.#lineBytes >= changesPartBytesTarget[this.#at.kind]) await this.#writePart(options);
   }
 
   addSkipped(skipped: SkippedPath): void {
@@ -140,7 +143,7 @@ export class ReceiptWriter {
    * @returns this receipt, or the one that another attempt at the batch wrote before.
    */
   async finish(
-    receipt: Pick<Receipt, 'time' | 'kind' | 'base' | 'totals'>,
+    receipt: Pick<Receipt, 'time' | 'totals'>,
     locations: readonly ChunkLocation[],
     options?: CallOptions,
   ): Promise<Receipt> {

@@ -19,9 +19,9 @@ function createWaiting(entriesMax = 1_000) {
   return {
     pending,
     async wait(batch: string, chunks: number): Promise<void> {
-      const writer = new ReceiptWriter(state, 'src', batch);
+      const writer = new ReceiptWriter(state, { source: 'src', batch, kind: 'inbox', base: undefined });
       const locations = hashes(batch, chunks).map((hash) => locationOf(hash));
-      await writer.finish({ time: new Date(0).toISOString(), kind: 'inbox', base: undefined, totals }, locations);
+      await writer.finish({ time: new Date(0).toISOString(), totals }, locations);
     },
     retire: (batch: string) => deleteReceipt(state, 'src', batch),
     /** How many chunks of a batch a new lookup finds; the reading it takes is told by `reads`. */

@@ -39,8 +39,8 @@ function file(path: string, openings: readonly (Buffer | 'unreadable')[]): Archi
 }
 
 async function archive(repository: Repository, items: ArchiveItem[]): Promise<Snapshot> {
-  const run = await runArchive(repository, 'src', 'scan-1', items);
-  await run.finish({ kind: 'scan', base: undefined });
+  const run = await runArchive(repository, { source: 'src', batch: 'scan-1', kind: 'scan', base: undefined }, items);
+  await run.finish();
   return (await publishSource(repository, 'src'))!.snapshot!;
 }
 
