@@ -24,12 +24,6 @@ export interface ChunkerParameters {
   readonly maxBytes: number;
 }
 
-export const defaultChunkerParameters: ChunkerParameters = {
-  minBytes: 512 * 1024,
-  averageBytes: 1024 * 1024,
-  maxBytes: 8 * 1024 * 1024,
-};
-
 export interface Chunker {
   /** An input of this length or less is one chunk. */
   readonly minBytes: number;

@@ -25,8 +25,8 @@ export type Chunking =
 
 export const defaultChunking: Chunking = {
   method: 'fastcdc',
-  minBytes: 512 * 1024,
-  averageBytes: 1024 * 1024,
+  minBytes: 256 * 1024,
+  averageBytes: 512 * 1024,
   maxBytes: 8 * 1024 * 1024,
 };
 
