@@ -12,6 +12,18 @@ import type { ArchiveTotals } from './receipt.ts';
 
 const SCAN_PREFIX = 'scan-';
 
+function scanName(begun: Date): string {
+  return `${SCAN_PREFIX}${begun.toISOString().replace(/[-:.]/g, '')}-${randomBytes(4).toString('hex')}`;
+}
+
+/** When the scan began that made this batch; undefined for a batch of the inbox. */
+export function scanBegun(batch: string): Date | undefined {
+  const parts = /^scan-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})Z-/.exec(batch);
+  if (parts === null) return undefined;
+  const [, year, month, day, hour, minute, second, millisecond] = parts;
+  return new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}.${millisecond}Z`);
+}
+
 /** Tells the batches of scans from those of the inbox by their names. */
 export function isScan(batch: string): boolean {
   return batch.startsWith(SCAN_PREFIX);
@@ -35,11 +47,13 @@ export async function archiveFolder(
   await checkFolder(folder);
   const scan: FolderScan = { unchangedFiles: 0, unchangedBytes: 0 };
   const { signal, rehash = false } = options;
-  const items = scanFolder(
-    { folder, base: base && { filetrees: parts.filetrees, root: base.root }, rehash, signal },
-    scan,
-  );
-  const batch = `${SCAN_PREFIX}${parts.now().toISOString().replace(/[-:.]/g, '')}-${randomBytes(4).toString('hex')}`;
+  const batch = scanName(parts.now());
+  const known = base && {
+    filetrees: parts.filetrees,
+    root: base.root,
+    scanBegun: base.batches.map((each) => scanBegun(each.batch)).find((begun) => begun !== undefined),
+  };
+  const items = scanFolder({ folder, base: known, rehash, signal }, scan);
   const run = await runArchive(parts, { source, batch, kind: 'scan', base: base?.id }, items, options);
   const { totals, writer } = run;
   const { changes, skipped } = writer;

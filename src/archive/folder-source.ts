@@ -1,9 +1,10 @@
 /**
  * A local folder as a source: what differs between the folder and a filetree, as items in order of path.
  *
- * A file counts as unchanged when size, mtime and mode are those of the tree (`rehash` reads it all the same). Symbolic
- * links are taken as links and never followed. Devices, sockets and pipes are skipped and named; so is what cannot be
- * read, and its earlier version stays. The folder itself has no entry. Names of one folder are held in memory. Names and
+ * A file counts as unchanged when size, mtime and mode are those of the tree; but not one that may have been written once
+ * more after it was read, within the same step of its file system's clock (`rehash` reads every file). Symbolic links are
+ * taken as links and never followed. Devices, sockets and pipes are skipped and named; so is what cannot be read, and its
+ * earlier version stays. The folder itself has no entry. Names of one folder are held in memory. Names and
  * attributes are asked for on this thread, one after another: a trip through the thread pool takes ten times as long.
  */
 import {
@@ -42,6 +43,8 @@ import type { ArchiveItem, OpenedItem } from './item.ts';
 import { ReadPace } from './read-pace.ts';
 
 const READ_BYTES = 1024 * 1024;
+/** The coarsest times of modification there are: two seconds, on FAT. */
+const MTIME_STEP_NANOSECONDS_MAX = 2_000_000_000n;
 /** After so long the process turns to what waits: signals, and the renewal of a lock. */
 const TURN_MS_MAX = 20;
 
@@ -55,7 +58,14 @@ export interface FolderScan {
 export interface ScanOptions {
   readonly folder: string;
   /** The tree to compare with; undefined for none. */
-  readonly base: { readonly filetrees: FiletreeStore; readonly root: Hash } | undefined;
+  readonly base:
+    | {
+        readonly filetrees: FiletreeStore;
+        readonly root: Hash;
+        /** Of the scan that the tree comes from; undefined where it comes from uploads. */
+        readonly scanBegun?: Date | undefined;
+      }
+    | undefined;
   /** Read every file, whatever its attributes say. */
   readonly rehash: boolean;
   readonly signal?: AbortSignal | undefined;
@@ -92,12 +102,16 @@ class FolderScanner {
   /** The disk of the folder, where it is one of this machine; others may be mounted below it. */
   readonly #localDevice: bigint | undefined;
   readonly #pace = new ReadPace();
+  /** A file with an earlier time was not written after the last scan read it, or its time would be another. */
+  readonly #settledBefore: bigint | undefined;
   #turnedAt = performance.now();
 
   constructor(options: ScanOptions, scan: FolderScan, localDevice: bigint | undefined) {
     this.#options = options;
     this.#scan = scan;
     this.#localDevice = localDevice;
+    const begun = options.base?.scanBegun;
+    if (begun) this.#settledBefore = BigInt(begun.getTime()) * 1_000_000n - MTIME_STEP_NANOSECONDS_MAX;
   }
 
   /** One folder: `at` is its path inside the source, empty for the top, else ending with «/». */
@@ -185,7 +199,7 @@ class FolderScanner {
 
   *#fileEntry(entryPath: string, stats: BigIntStats, before: Known): Generator<ArchiveItem> {
     if (before.folder) yield { path: entryPath, op: 'remove' };
-    else if (before.file && !this.#options.rehash && isUnchanged(stats, before.file)) {
+    else if (before.file && this.#isSettled(stats) && isUnchanged(stats, before.file)) {
       this.#scan.unchangedFiles += 1;
       this.#scan.unchangedBytes += before.file.type === 'file' ? before.file.bytes : 0;
       return;
@@ -206,6 +220,10 @@ class FolderScanner {
               signal,
             }),
     };
+  }
+
+  #isSettled({ mtimeNs }: BigIntStats): boolean {
+    return !this.#options.rehash && (this.#settledBefore === undefined || mtimeNs < this.#settledBefore);
   }
 
   /** What the tree has in a folder, by name. */

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { archiveAndPublish } from '../../src/cli/archive-and-publish.ts';
@@ -198,6 +198,37 @@ describe('archiving a folder', () => {
     expect(second).toMatchObject({ unchanged: true, snapshot: { id: first.snapshot.id }, stored: { newChunks: 0 } });
     expect(second.outcome.totals.files).toBe(2);
     expect(await repository.snapshots.names()).toHaveLength(1);
+  });
+});
+
+describe('a file that is written again with the same size, in the same step of the clock', () => {
+  const writeAt = async (file: string, text: string, seconds: number) => {
+    await writeFile(file, text);
+    await utimes(file, seconds, seconds);
+  };
+
+  it.each([
+    ['just before the scan', -1.5],
+    ['while it runs', 0.5],
+  ])('%s is read again, and its new content is archived', async (_, afterBegin) => {
+    const { repository } = await createTestRepository();
+    const folder = await temporaryFolder();
+    const seconds = Date.now() / 1000 + afterBegin;
+    await writeAt(path.join(folder, 'a'), 'one', seconds);
+    await archiveAndPublish(repository, folder, 'test');
+    await writeAt(path.join(folder, 'a'), 'two', seconds);
+    const { snapshot } = await archiveAndPublish(repository, folder, 'test');
+    expect(await contentOf(repository, snapshot)).toEqual({ a: 'two' });
+  });
+
+  it('is not asked for where its time is long past', async () => {
+    const { repository } = await createTestRepository();
+    const folder = await temporaryFolder();
+    await writeAt(path.join(folder, 'a'), 'one', Date.now() / 1000 - 10);
+    await archiveAndPublish(repository, folder, 'test');
+    const { outcome } = await archiveAndPublish(repository, folder, 'test');
+    expect(outcome.totals.files).toBe(0);
+    expect(outcome.scan.unchangedFiles).toBe(1);
   });
 });
 
