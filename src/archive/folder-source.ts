@@ -99,6 +99,8 @@ interface Known {
 class FolderScanner {
   readonly #options: ScanOptions;
   readonly #scan: FolderScan;
+  /** The folder, ready for a path to be put behind it: `path.join` for every file is a tenth of a scan. */
+  readonly #top: string;
   /** The disk of the folder, where it is one of this machine; others may be mounted below it. */
   readonly #localDevice: bigint | undefined;
   readonly #pace = new ReadPace();
@@ -109,6 +111,7 @@ class FolderScanner {
   constructor(options: ScanOptions, scan: FolderScan, localDevice: bigint | undefined) {
     this.#options = options;
     this.#scan = scan;
+    this.#top = path.join(options.folder, path.sep);
     this.#localDevice = localDevice;
     const begun = options.base?.scanBegun;
     if (begun) this.#settledBefore = BigInt(begun.getTime()) * 1_000_000n - MTIME_STEP_NANOSECONDS_MAX;
@@ -244,7 +247,7 @@ class FolderScanner {
   }
 
   #local(entryPath: string): string {
-    return path.join(this.#options.folder, entryPath);
+    return this.#top + entryPath;
   }
 }
 
