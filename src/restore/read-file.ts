@@ -41,16 +41,13 @@ export async function* readFileContent(
   entry: FileEntry,
   { signal }: CallOptions = {},
 ): AsyncGenerator<Buffer> {
-  const { keys } = parts;
-  const damaged = () => new FirnError('FIRN_FILE_DAMAGED', { path });
-  const chunk = onlyChunk(entry);
-  const whole = chunk === undefined ? undefined : await readShortChunk(parts, chunk, { signal });
+  const whole = await readShortFile(parts, path, entry, { signal });
   if (whole !== undefined) {
-    if (whole.length !== entry.bytes) throw damaged();
     yield whole;
     return;
   }
-  const hasher = chunk === undefined ? keys.hasher() : undefined;
+  const damaged = () => new FirnError('FIRN_FILE_DAMAGED', { path });
+  const hasher = onlyChunk(entry) === undefined ? parts.keys.hasher() : undefined;
   let left = entry.bytes;
   for await (const piece of chunkContents(parts, entry, { signal })) {
     left -= piece.length;
@@ -59,6 +56,20 @@ export async function* readFileContent(
     yield piece;
   }
   if (left > 0 || (hasher !== undefined && hasher.digest() !== entry.content)) throw damaged();
+}
+
+/** The same at once, for a file of one chunk that can be held; undefined for any other. Errors as above. */
+export async function readShortFile(
+  parts: ReadFileParts,
+  path: string,
+  entry: FileEntry,
+  options: CallOptions = {},
+): Promise<Buffer | undefined> {
+  const chunk = onlyChunk(entry);
+  if (chunk === undefined) return undefined;
+  const whole = await readShortChunk(parts, chunk, options);
+  if (whole !== undefined && whole.length !== entry.bytes) throw new FirnError('FIRN_FILE_DAMAGED', { path });
+  return whole;
 }
 
 /** The chunk of a file that has only one, whose content hash is the chunk's: the chunk reader checks it. */

@@ -18,7 +18,7 @@ import { byPlace, type FileTask } from './by-place.ts';
 import { forEachConcurrently } from './for-each.ts';
 import { OpenFolders } from './open-folders.ts';
 import { createReadAheadBudget } from './read-ahead.ts';
-import { type ReadFileParts, readFileContent } from './read-file.ts';
+import { type ReadFileParts, readFileContent, readShortFile } from './read-file.ts';
 import { type SelectedPath, selectPaths } from './selection.ts';
 import { nowhere, openTarget, type RestoreTarget } from './target.ts';
 
@@ -227,7 +227,9 @@ class Restore {
         await this.#target.writeLink(path, entry);
         this.#links += 1;
       } else {
-        await this.#target.writeFile(path, entry, this.#counted(path, entry, signal), { signal });
+        const short = await readShortFile(this.#reading, path, entry, { signal });
+        await this.#target.writeFile(path, entry, short ?? this.#counted(path, entry, signal), { signal });
+        this.#bytesWritten += short?.length ?? 0;
         this.#files += 1;
         this.#bytes += entry.bytes;
       }

@@ -9,9 +9,10 @@
  * relies on what is in it. Elsewhere each file is synced before it takes its name. Errors of one path are
  * FIRN_TARGET_BLOCKED; errors that every path would meet (a full disk) are FIRN_TARGET_FAILED and end the restore.
  */
-import { constants, lstatSync } from 'node:fs';
-import { lutimes, mkdir, open, readdir, rename, rm, symlink, unlink } from 'node:fs/promises';
+import { closeSync, constants, fchmodSync, fsync, futimesSync, lstatSync, openSync } from 'node:fs';
+import { lutimes, mkdir, readdir, rename, rm, symlink, unlink } from 'node:fs/promises';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { FirnError, problemOf } from '../errors.ts';
 import { type EntryAttributes, type FileEntry, type LinkEntry, pathProblem } from '../filetree/entry.ts';
 import { abortablePieces } from '../storage/abortable.ts';
@@ -23,6 +24,7 @@ import {
   syncFileSystem,
   syncFolder,
   temporaryPath,
+  writeBytes,
   writeStream,
 } from '../storage/local-files.ts';
 import { secondsForUtimes } from './file-time.ts';
@@ -35,7 +37,7 @@ export interface RestoreTarget {
   writeFile(
     at: string,
     attributes: EntryAttributes & Partial<Pick<FileEntry, 'bytes'>>,
-    content: AsyncIterable<Uint8Array>,
+    content: Uint8Array | AsyncIterable<Uint8Array>,
     options?: CallOptions,
   ): Promise<void>;
   writeLink(at: string, link: EntryAttributes & Pick<LinkEntry, 'target'>): Promise<void>;
@@ -47,11 +49,13 @@ export interface RestoreTarget {
 export const nowhere: RestoreTarget = {
   async makeFolder() {},
   async writeFile(_at, _attributes, content, { signal } = {}) {
-    for await (const _ of abortablePieces(content, signal));
+    if (!(content instanceof Uint8Array)) for await (const _ of abortablePieces(content, signal));
   },
   async writeLink() {},
   async finish() {},
 };
+
+const syncFile = promisify(fsync);
 
 /** What a restore that died left behind is removed by the next one into the same folder, after this time. */
 const TEMPORARY_MS_MAX = 60 * 60 * 1000;
@@ -107,6 +111,7 @@ function targetIn(folder: string, { overwrite, syncsEach, isLocal }: TargetOptio
     } catch (error) {
       const code = codeOf(error);
       if (code === undefined) throw error;
+      if (code === 'EEXIST') checkFree(at, local);
       const problem = problemOf(error);
       throw generalCodes.has(code)
         ? new FirnError('FIRN_TARGET_FAILED', { path: folder, problem }, { cause: error })
@@ -144,21 +149,29 @@ function targetIn(folder: string, { overwrite, syncsEach, isLocal }: TargetOptio
     finishFolder: (at, attributes) =>
       onPath(at, async (local) => {
         const flags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
-        await using handle = await open(local, flags);
-        if (attributes.mode !== undefined) await handle.chmod(attributes.mode);
         const seconds = secondsOf(at, attributes.mtime);
-        if (seconds !== undefined) await handle.utimes(seconds, seconds);
-        // With the names of all that was written into it.
-        if (syncsEach) await handle.sync();
+        const fd = openSync(local, flags);
+        try {
+          if (attributes.mode !== undefined) fchmodSync(fd, attributes.mode);
+          if (seconds !== undefined) futimesSync(fd, seconds, seconds);
+          // With the names of all that was written into it.
+          if (syncsEach) await syncFile(fd);
+        } finally {
+          closeSync(fd);
+        }
       }),
 
     writeFile: (at, { bytes = Number.POSITIVE_INFINITY, mode, mtime }, content, { signal } = {}) =>
       onPath(at, async (local) => {
-        checkFree(at, local);
+        // Where nothing may be replaced, the file system says so.
+        if (overwrite) checkFree(at, local);
         const mtimeSeconds = secondsOf(at, mtime);
         const sync = syncsEach ? 'file' : 'nothing';
         const atOnce = isLocal && !syncsEach && bytes <= AT_ONCE_BYTES_MAX;
-        await writeStream(local, content, { overwrite, mode, mtimeSeconds, sync, atOnce, signal });
+        const options = { overwrite, mode, mtimeSeconds, sync, atOnce, signal } as const;
+        await (content instanceof Uint8Array
+          ? writeBytes(local, content, options)
+          : writeStream(local, content, options));
       }),
 
     writeLink: (at, { target, mtime }) =>
