@@ -104,7 +104,7 @@ export class AppendQueue {
    */
   async append(
     records: readonly JournalRecord[],
-    { signal, evenIfKnown = false }: CallOptions & { readonly evenIfKnown?: boolean | undefined } = {},
+    { signal }: CallOptions = {},
   ): Promise<{ sealed: readonly string[] }> {
     signal?.throwIfAborted();
     const { source, callsMax } = this.#options;
@@ -116,7 +116,7 @@ export class AppendQueue {
     const call: Call = {
       records,
       signal,
-      sifting: evenIfKnown ? 'done' : 'to be done',
+      sifting: 'to be done',
       next: 0,
       left: records.length,
       sealed: [],

@@ -44,12 +44,9 @@ export interface Journal extends AsyncDisposable {
    * @throws FIRN_PATH_UNUSABLE when a record is too large; FIRN_JOURNAL_BUSY when too many calls wait already;
    * FIRN_JOURNAL_CLOSED; the signal's reason (the records may then be durable or not).
    *
-   * An upload that is recorded already and still to be archived is not recorded again, unless `evenIfKnown` asks for it.
+   * An upload that is recorded already and still to be archived is not recorded again.
    */
-  append(
-    records: readonly JournalRecord[],
-    options?: CallOptions & { readonly evenIfKnown?: boolean },
-  ): Promise<{ sealed: readonly string[] }>;
+  append(records: readonly JournalRecord[], options?: CallOptions): Promise<{ sealed: readonly string[] }>;
   /**
    * Makes a batch of the active partition if it is due, or with `force` if it holds anything; completes what others left
    * half done. @returns the batches that came to be.

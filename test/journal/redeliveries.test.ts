@@ -85,13 +85,6 @@ describe('an event that is delivered again', () => {
     expect(await allPaths(journal)).toEqual(['a']);
   });
 
-  it('is recorded again when that is asked for', async () => {
-    await journal.append([upload('a')]);
-    await sealAll();
-    await journal.append([upload('a')], { evenIfKnown: true });
-    expect(await allPaths(journal)).toEqual(['a', 'a']);
-  });
-
   it('keeps its place before the calls that follow it, also when it turns out to be new', async () => {
     await journal.append([upload('a')]);
     await sealAll();
@@ -213,7 +206,6 @@ describe('the filter of a partition', () => {
     });
     const other = open(broken);
     await other.append([upload('a')]);
-    await other.append([upload('a')], { evenIfKnown: true });
     failing = false;
     await state.delete(blob!);
     const third = open();
