@@ -62,6 +62,8 @@ export interface RootRange {
   readonly to: number;
 }
 
+export const allRoots: RootRange = { from: 0, to: 256 };
+
 /** What is known of a source when a publish is planned. */
 export interface PublishCandidates {
   /** Id of the latest snapshot. */
@@ -112,7 +114,9 @@ export function rootPrefix(root: number): string {
 /** Roots in groups, one group an activity. */
 export function groupRoots(rootsPerGroup: number): RootRange[] {
   const groups: RootRange[] = [];
-  for (let from = 0; from < 256; from += rootsPerGroup) groups.push({ from, to: Math.min(256, from + rootsPerGroup) });
+  for (let { from } = allRoots; from < allRoots.to; from += rootsPerGroup) {
+    groups.push({ from, to: Math.min(allRoots.to, from + rootsPerGroup) });
+  }
   return groups;
 }
 

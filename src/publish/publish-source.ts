@@ -1,15 +1,15 @@
-/** A publish in one process: the same steps as the durable orchestration, in the same order. */
-import pMap from 'p-map';
+/**
+ * A publish in one process: the same steps as the durable orchestration, in the same order. Where the orchestration has an
+ * activity for each group of roots, here one flush is for all of them.
+ */
 import { listAttempts } from '../archive/receipt.ts';
 import { isFirnError } from '../errors.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import type { WaitOptions } from '../storage/locks.ts';
 import type { PublishParts } from './parts.ts';
-import { groupRoots, planPublish } from './plan.ts';
+import { allRoots, planPublish } from './plan.ts';
 import { underPublishLock } from './publish-lock.ts';
 import { buildFiletrees, commitSnapshot, flushShards, type PublishOutcome } from './steps.ts';
-
-const GROUPS_IN_FLIGHT = 4;
 
 /** Waits for `lockWaitSeconds` at most while another publish of the source runs. */
 export type PublishSourceOptions = CallOptions & Pick<WaitOptions, 'onWait'>;
@@ -45,21 +45,13 @@ async function publishUnderLock(
   const plan = await planPublish(parts, source, options);
   if (plan === undefined) return undefined;
   const [flushed, built] = await Promise.allSettled([
-    pMap(groupRoots(parts.settings.flushRootsPerActivity), (range) => flushShards(parts, plan, range, options), {
-      concurrency: GROUPS_IN_FLIGHT,
-      stopOnError: false,
-    }),
+    flushShards(parts, plan, allRoots, options),
     buildFiletrees(parts, plan, options),
   ]);
   if (flushed.status === 'fulfilled' && built.status === 'fulfilled') {
     return await commitSnapshot(parts, plan, built.value, options);
   }
-  throw causeOf([flushed, built].flatMap((each) => (each.status === 'rejected' ? failuresOf(each.reason) : [])));
-}
-
-/** With `stopOnError: false` p-map lets all end and collects what failed. */
-function failuresOf(reason: unknown): unknown[] {
-  return reason instanceof AggregateError ? reason.errors : [reason];
+  throw causeOf([flushed, built].flatMap((each) => (each.status === 'rejected' ? [each.reason] : [])));
 }
 
 /** A step that finds a receipt damaged removes the plan, and the steps beside it then miss the plan: that is no cause. */
