@@ -43,6 +43,21 @@ describe('firn publish', () => {
     expect(await cli('cat', 'latest:docs', 'a')).toMatchObject({ stdout: 'two' });
   });
 
+  it('says of a source that nobody knows that it has nothing, so that a mistyped name is seen', async () => {
+    const { cli, repository } = await createCli();
+    const unknown = {
+      code: 0,
+      stdout: expect.stringContaining('dcos has no snapshot, and no upload of it is recorded'),
+    };
+    expect(await cli('publish', 'dcos')).toMatchObject(unknown);
+    await upload(repository, 'docs/a', 'one');
+    await cli('publish', 'docs');
+    expect(await cli('publish', 'docs')).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('docs is as it was'),
+    });
+  });
+
   it('refuses what cannot be a source', async () => {
     const { cli } = await createCli();
     expect(await cli('publish', '../x', '--json')).toMatchObject({

@@ -45,6 +45,8 @@ export const publish: Command = {
       bytes: latest?.totals.bytes ?? 0,
     };
     await output.result(value, () => {
+      if (latest === undefined)
+        return `Nothing to publish: ${source} has no snapshot, and no upload of it is recorded.`;
       if (unchanged) return `Nothing to publish: ${source} is as it was.`;
       if (published.length > 0) return published.map(textOf).join('\n');
       return ['Another run has published it.', ...(latest ? [textOf(latest)] : [])].join('\n');
