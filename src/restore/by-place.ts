@@ -8,8 +8,8 @@ import type { ChunkIndex } from '../index/chunk-index.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 
-/** Files that are put into order at a time: some 600 bytes of memory each. */
-const WINDOW_FILES = 16_384;
+/** Chunks of the files that are put into order at a time: some 600 bytes of memory for a file of one. */
+const WINDOW_CHUNKS = 16_384;
 
 export interface FileTask {
   readonly path: string;
@@ -20,19 +20,23 @@ export interface FileTask {
 export async function* byPlace(
   tasks: AsyncIterable<FileTask>,
   index: ChunkIndex,
-  options: CallOptions & { readonly windowFiles?: number } = {},
+  options: CallOptions & { readonly windowChunks?: number } = {},
 ): AsyncGenerator<FileTask> {
-  const { windowFiles = WINDOW_FILES } = options;
+  const { windowChunks = WINDOW_CHUNKS } = options;
   let held: FileTask[] = [];
+  let chunks = 0;
   for await (const task of tasks) {
-    if (firstChunk(task) === undefined) {
+    const taken = chunksOf(task).length;
+    if (taken === 0) {
       yield task;
       continue;
     }
     held.push(task);
-    if (held.length < windowFiles) continue;
+    chunks += taken;
+    if (chunks < windowChunks) continue;
     yield* await inOrder(held, index, options);
     held = [];
+    chunks = 0;
   }
   yield* await inOrder(held, index, options);
 }
@@ -63,6 +67,11 @@ async function placesOf(
   }
 }
 
-function firstChunk({ entry }: FileTask): Hash | undefined {
-  return entry.type === 'file' && 'chunks' in entry.refs ? entry.refs.chunks[0] : undefined;
+function firstChunk(task: FileTask): Hash | undefined {
+  return chunksOf(task)[0];
+}
+
+/** Those that its entry names: none of a link, an empty file, or one whose chunk list is in nodes of its own. */
+function chunksOf({ entry }: FileTask): readonly Hash[] {
+  return entry.type === 'file' && 'chunks' in entry.refs ? entry.refs.chunks : [];
 }

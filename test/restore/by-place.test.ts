@@ -13,8 +13,8 @@ const link: FileTask = {
   entry: { type: 'link', name: 'link', mtime: undefined, mode: undefined, target: 'x' },
 };
 
-function fileOf(path: string, chunk: string): FileTask {
-  const refs = { chunks: [hashOf(chunk)] };
+function fileOf(path: string, chunk: string, chunks = 1): FileTask {
+  const refs = { chunks: Array.from({ length: chunks }, () => hashOf(chunk)) };
   const entry: FileEntry = {
     type: 'file',
     name: path,
@@ -47,7 +47,7 @@ test('every file is given once, those of one frame one after another, and the fr
           index.record([{ ...locationOf(hashOf(`in ${frame}`)), blob: hashOf('blob'), frameOffset: frame }]);
         }
         const tasks = frames.map((frame, at) => fileOf(`${at}`, `in ${frame}`));
-        const given = await Array.fromAsync(byPlace(each(tasks), index, { windowFiles: window }));
+        const given = await Array.fromAsync(byPlace(each(tasks), index, { windowChunks: window }));
         expect(new Set(given)).toEqual(new Set(tasks));
         expect(given).toHaveLength(tasks.length);
         for (let from = 0; from < frames.length; from += window) {
@@ -65,6 +65,18 @@ test('what needs no chunk is not held back, and a chunk that is nowhere is left 
   const tasks = [fileOf('a', 'nowhere'), link, fileOf('b', 'nowhere either')];
   const given = await Array.fromAsync(byPlace(each(tasks), index));
   expect(given.map(({ path }) => path)).toEqual(['link', 'a', 'b']);
+});
+
+test('long files are held back for fewer others, since each brings the names of all its chunks', async () => {
+  const { index } = createIndex();
+  let walked = 0;
+  async function* walk(): AsyncGenerator<FileTask> {
+    for (; walked < 100; walked += 1) yield fileOf(`${walked}`, 'nowhere', 10);
+  }
+  const given = byPlace(walk(), index, { windowChunks: 30 });
+  expect((await given.next()).value?.path).toBe('0');
+  expect(walked).toBe(2);
+  expect(await Array.fromAsync(given)).toHaveLength(99);
 });
 
 test('where a part of the index is damaged, every file is given all the same', async () => {
