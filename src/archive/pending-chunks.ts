@@ -56,7 +56,13 @@ export class PendingChunks {
     for await (const receipt of listReceipts(this.#state.store, undefined, options)) waiting.push(receipt);
     if (!this.#seen.isSubsetOf(new Set(waiting.map(nameOf)))) this.#beginAnew();
     const unread = waiting.filter((receipt) => !this.#seen.has(nameOf(receipt)));
-    await pMap(unread, (receipt) => this.#read(receipt, options), { concurrency: RECEIPTS_IN_FLIGHT });
+    const failures: unknown[] = [];
+    const read = async (receipt: WaitingReceipt): Promise<void> => {
+      if (failures.length === 0) await this.#read(receipt, options).catch((error) => failures.push(error));
+    };
+    // What failed is told when all have ended: the next call must not begin while one is still reading.
+    await pMap(unread, read, { concurrency: RECEIPTS_IN_FLIGHT });
+    if (failures.length > 0) throw failures[0];
   }
 
   #beginAnew(): void {

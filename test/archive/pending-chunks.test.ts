@@ -4,6 +4,7 @@ import { PendingChunks } from '../../src/archive/pending-chunks.ts';
 import { deleteReceipt, ReceiptWriter } from '../../src/archive/receipt.ts';
 import { plainKeys } from '../../src/sealing/keys.ts';
 import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
+import { intercept } from '../chunks/intercept.ts';
 import { hashOf, locationOf } from '../kit/arbitraries.ts';
 import { createCountedStore } from '../kit/counted-store.ts';
 import { createMemoryAccount } from '../kit/memory-blob-store.ts';
@@ -11,8 +12,14 @@ import { createMemoryAccount } from '../kit/memory-blob-store.ts';
 const totals = { files: 0, bytes: 0, newChunks: 0, knownChunks: 0, newBytes: 0, storedBytes: 0, gone: 0 };
 
 /** Receipts that wait, each with chunks of its own, and what reads them. */
-function createWaiting(entriesMax = 1_000) {
-  const { store, takeTraffic } = createCountedStore(createMemoryAccount().container('state'));
+function createWaiting(entriesMax = 1_000, onRead: (blob: string) => Promise<void> = async () => {}) {
+  const { store: counted, takeTraffic } = createCountedStore(createMemoryAccount().container('state'));
+  const store = intercept(counted, {
+    async read(next, blob, options) {
+      await onRead(blob);
+      return await next(blob, options);
+    },
+  });
   const state = new SealedBlobs(store, plainKeys);
   const pending = new PendingChunks(state, entriesMax);
   const hashes = (batch: string, chunks: number) => Array.from({ length: chunks }, (_, n) => hashOf(`${batch} ${n}`));
@@ -99,4 +106,31 @@ test('a lookup that fails leaves nothing half read for the next', async () => {
   cancelled.abort(new Error('enough'));
   await expect(lookup).rejects.toThrow();
   expect(await found('01', 5)).toBe(5);
+});
+
+test('a lookup fails only when all its reading has ended, so that the next counts no receipt a second time', async () => {
+  const [begun, slow] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  let failing = true;
+  const { pending, wait, found } = createWaiting(15, async (blob) => {
+    if (!failing) return;
+    if (blob.endsWith('01/receipt')) throw new Error('the storage is away');
+    if (!blob.endsWith('/index')) return;
+    begun.resolve();
+    await slow.promise;
+  });
+  await wait('01', 5);
+  await wait('02', 5);
+  let ended = false;
+  const first = pending.tables().finally(() => {
+    ended = true;
+  });
+  const refused = expect(first).rejects.toThrow('the storage is away');
+  await begun.promise;
+  failing = false;
+  await wait('03', 5);
+  expect(ended).toBe(false);
+  const last = found('03', 5);
+  slow.resolve();
+  await refused;
+  expect(await last).toBe(5);
 });
