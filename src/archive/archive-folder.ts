@@ -5,6 +5,8 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { SkippedPaths, Snapshot } from '../snapshots/snapshot.ts';
+import type { SnapshotStore } from '../snapshots/snapshot-store.ts';
+import type { CallOptions } from '../storage/blob-store.ts';
 import { type ArchiveOptions, runArchive } from './archive-run.ts';
 import { checkFolder, type FolderScan, scanFolder } from './folder-source.ts';
 import type { ArchiveParts } from './parts.ts';
@@ -24,6 +26,28 @@ export function scanBegun(batch: string): Date | undefined {
   return new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}.${millisecond}Z`);
 }
 
+/** Snapshots of uploads and removals between two scans that are looked through for the earlier one. */
+const SNAPSHOTS_BACK_MAX = 32;
+
+/** When the latest scan began whose files are in this snapshot; undefined where none is near. */
+async function lastScanBegun(
+  snapshots: Pick<SnapshotStore, 'ancestors'>,
+  base: Snapshot,
+  options: CallOptions,
+): Promise<Date | undefined> {
+  const begunOf = ({ batches }: Snapshot) =>
+    batches.map(({ batch }) => scanBegun(batch)).find((begun) => begun !== undefined);
+  let begun = begunOf(base);
+  if (begun !== undefined) return begun;
+  let back = 0;
+  for await (const earlier of snapshots.ancestors(base, options)) {
+    begun = begunOf(earlier);
+    back += 1;
+    if (begun !== undefined || back === SNAPSHOTS_BACK_MAX) break;
+  }
+  return begun;
+}
+
 /** Tells the batches of scans from those of the inbox by their names. */
 export function isScan(batch: string): boolean {
   return batch.startsWith(SCAN_PREFIX);
@@ -38,7 +62,7 @@ export interface FolderOutcome {
 }
 
 export async function archiveFolder(
-  parts: ArchiveParts,
+  parts: ArchiveParts & { readonly snapshots: Pick<SnapshotStore, 'ancestors'> },
   folder: string,
   source: string,
   base: Snapshot | undefined,
@@ -51,7 +75,7 @@ export async function archiveFolder(
   const known = base && {
     filetrees: parts.filetrees,
     root: base.root,
-    scanBegun: base.batches.map((each) => scanBegun(each.batch)).find((begun) => begun !== undefined),
+    scanBegun: await lastScanBegun(parts.snapshots, base, { signal }),
   };
   const items = scanFolder({ folder, base: known, rehash, signal }, scan);
   const run = await runArchive(parts, { source, batch, kind: 'scan', base: base?.id }, items, options);

@@ -62,7 +62,7 @@ export interface ScanOptions {
     | {
         readonly filetrees: FiletreeStore;
         readonly root: Hash;
-        /** Of the scan that the tree comes from; undefined where it comes from uploads. */
+        /** Of the latest scan that the tree comes from; undefined where it comes from uploads. */
         readonly scanBegun?: Date | undefined;
       }
     | undefined;

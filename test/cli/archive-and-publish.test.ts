@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { archiveAndPublish } from '../../src/cli/archive-and-publish.ts';
 import { walkTree } from '../../src/filetree/walk.ts';
 import { planPublish } from '../../src/publish/plan.ts';
+import { publishSource } from '../../src/publish/publish-source.ts';
 import { type Containers, openRepository, type Repository } from '../../src/repository.ts';
 import { readSettings } from '../../src/settings.ts';
 import type { Snapshot } from '../../src/snapshots/snapshot.ts';
@@ -217,6 +218,22 @@ describe('a file that is written again with the same size, in the same step of t
     await writeAt(path.join(folder, 'a'), 'one', seconds);
     await archiveAndPublish(repository, folder, 'test');
     await writeAt(path.join(folder, 'a'), 'two', seconds);
+    const { snapshot } = await archiveAndPublish(repository, folder, 'test');
+    expect(await contentOf(repository, snapshot)).toEqual({ a: 'two' });
+  });
+
+  it('is read again also where uploads were published in between', async () => {
+    const { repository } = await createTestRepository();
+    const folder = await temporaryFolder();
+    const seconds = Date.now() / 1000 + 0.5;
+    await writeAt(path.join(folder, 'a'), 'one', seconds);
+    await archiveAndPublish(repository, folder, 'test');
+    await writeAt(path.join(folder, 'a'), 'two', seconds);
+    for (const name of ['b', 'c']) {
+      await upload(repository, `test/${name}`, name);
+      await archiveAll(repository, 'test');
+      expect((await publishSource(repository, 'test'))?.outcome).toBe('published');
+    }
     const { snapshot } = await archiveAndPublish(repository, folder, 'test');
     expect(await contentOf(repository, snapshot)).toEqual({ a: 'two' });
   });
