@@ -1,5 +1,6 @@
 import { readdir, symlink } from 'node:fs/promises';
 import path from 'node:path';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { chunkBlobName } from '../../src/chunks/chunk-blobs.ts';
 import { archiveAndPublish } from '../../src/cli/archive-and-publish.ts';
@@ -12,11 +13,20 @@ import type { BlobStore } from '../../src/storage/blob-store.ts';
 import { pseudoRandomBytes } from '../chunks/bytes.ts';
 import { intercept } from '../chunks/intercept.ts';
 import { damage, folderBlob } from '../kit/damage.ts';
-import { filesIn, type LocalTree, makeTree, manyBytesOfLinks, temporaryFolder } from '../kit/local-tree.ts';
+import {
+  describeTree,
+  filesIn,
+  type LocalTree,
+  makeTree,
+  manyBytesOfLinks,
+  removeFolder,
+  temporaryFolder,
+} from '../kit/local-tree.ts';
 import { createMemoryAccount } from '../kit/memory-blob-store.ts';
 import { archiveAll, createTestRepository, upload } from '../kit/repository.ts';
+import { anyFolder } from './arbitrary-folders.ts';
 
-import { archivedRoot, damagedRepository, fileAt, folderAt, restored } from './restoring.ts';
+import { archived, archivedRoot, damagedRepository, fileAt, folderAt, restored } from './restoring.ts';
 
 describe('restoring a damaged repository', () => {
   const tree: LocalTree = {
@@ -56,6 +66,38 @@ describe('restoring a damaged repository', () => {
     expect(failed).toMatchObject({ a: 'FIRN_SEAL_BROKEN' });
     expect(Object.keys(failed)).toContain('folder/b');
     expect(['FIRN_CHUNK_MISSING', 'FIRN_SEAL_BROKEN']).toContain(failed['folder/b']);
+  });
+
+  it('gives every folder its mode and time all the same, whatever fails in it and whatever paths are asked for', async () => {
+    const paths = (tree: LocalTree, at = ''): string[] =>
+      Object.entries(tree).flatMap(([name, node]) => [
+        at + name,
+        ...(typeof node === 'object' && 'entries' in node ? paths(node.entries, `${at}${name}/`) : []),
+      ]);
+    const anyCase = anyFolder.chain((tree) =>
+      fc.record({
+        tree: fc.constant(tree),
+        asked: fc.subarray(paths(tree)),
+        lost: fc.subarray(paths(tree)),
+      }),
+    );
+    await fc.assert(
+      fc.asyncProperty(anyCase, async ({ tree, asked, lost }) => {
+        const { repository, snapshot, folder } = await archived(tree, { chunking: { method: 'file' } });
+        for (const at of lost) {
+          const { file } = await findEntry(repository.filetrees, snapshot.root, at);
+          if (file?.type === 'file') await repository.state.store.delete(`chunk-index/${file.content.slice(0, 2)}`);
+        }
+        const before = await describeTree(folder);
+        const { folder: back, failed, result } = await restored(repository, snapshot, { paths: asked });
+        const after = await describeTree(back);
+        expect(before).toMatchObject(after);
+        expect(Object.keys(after).length + Object.keys(failed).length).toBe(result.filesExpected + result.folders);
+        await removeFolder(folder);
+        await removeFolder(back);
+      }),
+      { numRuns: 15 },
+    );
   });
 
   it('leaves out the folder whose filetree is damaged or missing, and restores the rest', async () => {
