@@ -10,6 +10,7 @@ import pMap from 'p-map';
 import { LocationTable } from '../chunks/location.ts';
 import { isFirnError } from '../errors.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
+import { abortable } from '../storage/abortable.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { findReceipt, listReceipts, type Receipt, readLocations } from './receipt.ts';
 
@@ -47,7 +48,7 @@ export class PendingChunks {
   async tables(options?: CallOptions): Promise<readonly LocationTable[]> {
     const reading = this.#earlier.then(() => this.#refresh(options));
     this.#earlier = reading.catch(() => undefined);
-    await reading;
+    await abortable(reading, options?.signal);
     return [...this.#tables];
   }
 

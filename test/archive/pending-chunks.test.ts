@@ -134,3 +134,18 @@ test('a lookup fails only when all its reading has ended, so that the next count
   await refused;
   expect(await last).toBe(5);
 });
+
+test('a lookup that is cancelled does not wait for the one before it', async () => {
+  const [begun, slow] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const { pending, wait, found } = createWaiting(10, async () => {
+    begun.resolve();
+    await slow.promise;
+  });
+  await wait('01', 5);
+  const first = found('01', 5);
+  await begun.promise;
+  await expect(pending.tables({ signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow('enough');
+  slow.resolve();
+  expect(await first).toBe(5);
+  expect(await found('01', 5)).toBe(5);
+});
