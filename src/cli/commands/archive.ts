@@ -11,7 +11,7 @@ export const archive: Command = {
   name: 'archive',
   summary: 'archive a folder as a new snapshot of a source',
   about: [
-    'Stores what differs between a folder and the latest snapshot of the source, and publishes it as a new snapshot. A file whose size, time and mode are those of the snapshot is not read again. Where nothing differs, no snapshot is made.',
+    'Stores what differs between a folder and the latest snapshot of the source, and publishes it as a new snapshot. A file whose size, time and mode are those of the snapshot is not read again, unless its time is so late that it may have been written once more after it was read. Where nothing differs, no snapshot is made.',
     'Symbolic links are archived as links. What cannot be read is named and left out (its earlier version stays), and so are devices, sockets and pipes; the exit code is 3 then, and the snapshot names them too.',
   ],
   args: [{ name: 'folder' }],
