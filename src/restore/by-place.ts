@@ -1,10 +1,12 @@
 /**
  * The order in which files are read: by where their first chunks lie. Files that share a frame follow each other, so that
  * it is read and opened once, also where files are all over the tree that had the same content, or that changed together.
+ * And the shards of the index are asked for many files at once, not for each.
  */
+import type { ChunkLocation } from '../chunks/location.ts';
 import type { FileEntry, LinkEntry } from '../filetree/entry.ts';
 import { isDamage } from '../filetree/walk.ts';
-import type { ChunkIndex } from '../index/chunk-index.ts';
+import type { ChunkIndex, LookupResult } from '../index/chunk-index.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 
@@ -14,6 +16,8 @@ const WINDOW_CHUNKS = 16_384;
 export interface FileTask {
   readonly path: string;
   readonly entry: FileEntry | LinkEntry;
+  /** Of its first chunk, where it was found on the way. */
+  readonly location?: ChunkLocation | undefined;
 }
 
 /** Gives every task once. What needs no chunk is not held back. */
@@ -42,28 +46,25 @@ export async function* byPlace(
 }
 
 async function inOrder(tasks: readonly FileTask[], index: ChunkIndex, options: CallOptions): Promise<FileTask[]> {
-  const placeOf = await placesOf(tasks, index, options);
-  return [...Map.groupBy(tasks, placeOf).values()].flat();
+  const found = await lookup(tasks, index, options);
+  const located = tasks.map((task) => ({ ...task, location: found.get(firstChunk(task) ?? '')?.location }));
+  return [...Map.groupBy(located, placeOf).values()].flat();
 }
 
-async function placesOf(
-  tasks: readonly FileTask[],
-  index: ChunkIndex,
-  options: CallOptions,
-): Promise<(task: FileTask) => string> {
+function placeOf({ location }: FileTask): string {
+  return location === undefined ? '' : `${location.blob} ${location.frameOffset}`;
+}
+
+async function lookup(tasks: readonly FileTask[], index: ChunkIndex, options: CallOptions) {
   try {
-    const found = await index.lookup(
+    return await index.lookup(
       tasks.map(firstChunk).filter((hash) => hash !== undefined),
       options,
     );
-    return (task) => {
-      const location = found.get(firstChunk(task) ?? '')?.location;
-      return location === undefined ? '' : `${location.blob} ${location.frameOffset}`;
-    };
   } catch (error) {
     // A part of the index is damaged: the files that need it are going to say so, each for itself.
     if (!isDamage(error)) throw error;
-    return () => '';
+    return new Map<Hash, LookupResult>();
   }
 }
 

@@ -58,16 +58,20 @@ export async function* readFileContent(
   if (left > 0 || (hasher !== undefined && hasher.digest() !== entry.content)) throw damaged();
 }
 
-/** The same at once, for a file of one chunk that can be held; undefined for any other. Errors as above. */
+/**
+ * The same at once, for a file of one chunk that can be held; undefined for any other. Errors as above.
+ * @param options `location` of its first chunk, where it is known: the index is not asked then.
+ */
 export async function readShortFile(
   parts: ReadFileParts,
   path: string,
   entry: FileEntry,
-  options: CallOptions = {},
+  options: CallOptions & { readonly location?: ChunkLocation | undefined } = {},
 ): Promise<Buffer | undefined> {
   const chunk = onlyChunk(entry);
   if (chunk === undefined) return undefined;
-  const whole = await readShortChunk(parts, chunk, options);
+  const { signal, location = await locateOne(parts, chunk, { signal }) } = options;
+  const whole = await readShortChunk(parts, location, { signal });
   if (whole !== undefined && whole.length !== entry.bytes) throw new FirnError('FIRN_FILE_DAMAGED', { path });
   return whole;
 }
@@ -77,14 +81,18 @@ function onlyChunk({ refs, content }: FileEntry): Hash | undefined {
   return 'chunks' in refs && refs.chunks.length === 1 && refs.chunks[0] === content ? content : undefined;
 }
 
-/** @returns undefined when it is to be streamed. */
-async function readShortChunk(
-  { index, chunks, readAhead }: ReadFileParts,
-  hash: Hash,
-  options: CallOptions,
-): Promise<Buffer | undefined> {
+async function locateOne({ index }: ReadFileParts, hash: Hash, options: CallOptions): Promise<ChunkLocation> {
   const location = (await index.lookup([hash], options)).get(hash)?.location;
   if (location === undefined) throw new FirnError('FIRN_CHUNK_MISSING', { chunk: hash });
+  return location;
+}
+
+/** @returns undefined when it is to be streamed. */
+async function readShortChunk(
+  { chunks, readAhead }: ReadFileParts,
+  location: ChunkLocation,
+  options: CallOptions,
+): Promise<Buffer | undefined> {
   if (location.rawBytes > READ_BYTES_MAX) return undefined;
   const release = readAhead.take(location.rawBytes);
   try {

@@ -221,13 +221,13 @@ class Restore {
     this.#options.onFailed?.(path, error);
   }
 
-  async #write({ path, entry }: FileTask, signal: AbortSignal): Promise<void> {
+  async #write({ path, entry, location }: FileTask, signal: AbortSignal): Promise<void> {
     try {
       if (entry.type === 'link') {
         await this.#target.writeLink(path, entry);
         this.#links += 1;
       } else {
-        const short = await readShortFile(this.#reading, path, entry, { signal });
+        const short = await readShortFile(this.#reading, path, entry, { signal, location });
         await this.#target.writeFile(path, entry, short ?? this.#counted(path, entry, signal), { signal });
         this.#bytesWritten += short?.length ?? 0;
         this.#files += 1;

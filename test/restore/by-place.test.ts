@@ -48,8 +48,11 @@ test('every file is given once, those of one frame one after another, and the fr
         }
         const tasks = frames.map((frame, at) => fileOf(`${at}`, `in ${frame}`));
         const given = await Array.fromAsync(byPlace(each(tasks), index, { windowChunks: window }));
-        expect(new Set(given)).toEqual(new Set(tasks));
+        expect(given.toSorted((a, b) => Number(a.path) - Number(b.path))).toMatchObject(tasks);
         expect(given).toHaveLength(tasks.length);
+        expect(given.map(({ location }) => location?.frameOffset)).toEqual(
+          given.map(({ path }) => frames[Number(path)]),
+        );
         for (let from = 0; from < frames.length; from += window) {
           const met = [...new Set(frames.slice(from, from + window))];
           const order = given.slice(from, from + window).map(({ path }) => met.indexOf(frames[Number(path)] ?? -1));

@@ -2,8 +2,9 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { archiveAndPublish } from '../../src/cli/archive-and-publish.ts';
+import { ChunkIndex } from '../../src/index/chunk-index.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import { restoreTree } from '../../src/restore/restore-tree.ts';
 import type { Snapshot } from '../../src/snapshots/snapshot.ts';
@@ -96,6 +97,18 @@ describe('restoring a snapshot', () => {
     });
     expect(last).toEqual({ files: 3, bytes: 8, filesExpected: 3, bytesExpected: 8, path: '' });
     expect(told).toEqual([...told].sort((a, b) => a - b));
+  });
+
+  it('asks the index for many files at once, and not again for each', async () => {
+    const tree = Object.fromEntries(Array.from({ length: 50 }, (_, i) => [`file-${i}`, `content ${i}`]));
+    const { repository, snapshot } = await archived(tree);
+    const lookup = vi.spyOn(ChunkIndex.prototype, 'lookup');
+    try {
+      expect((await restored(repository, snapshot)).files).toEqual(tree);
+      expect(lookup).toHaveBeenCalledTimes(1);
+    } finally {
+      lookup.mockRestore();
+    }
   });
 
   it('stops when it is cancelled, and leaves no half of a file', async () => {
