@@ -112,7 +112,9 @@ class Restore {
   readonly #expected: { readonly files: number; readonly bytes: number };
   /** Folders that could not be made; nothing is written below them. */
   readonly #blocked = new Set<string>();
-  readonly #open = new OpenFolders((path, entry) => this.#finishFolder(path, entry));
+  readonly #open = new OpenFolders((path, entry) => this.#fill(path, entry));
+  /** Full, but going to be closed to their owner; where names of one case are names of the other, more may come into them. */
+  readonly #closing: { readonly path: string; readonly entry: FolderEntry }[] = [];
   #files = 0;
   #links = 0;
   #folders = 0;
@@ -148,6 +150,8 @@ class Restore {
     const work = (task: FileTask, stop: AbortSignal) => this.#write(task, stop);
     const tasks = byPlace(this.#tasks(), this.#reading.index, { signal });
     await forEachConcurrently(tasks, filesInFlightMax, work, { signal });
+    // What is in a folder became full before it.
+    for (const { path, entry } of this.#closing) await this.#finishFolder(path, entry);
     await this.#target.finish();
     return {
       files: this.#files,
@@ -255,6 +259,12 @@ class Restore {
     this.#options.onProgress?.({ files, bytes: this.#bytesWritten, filesExpected, bytesExpected, path });
   }
 
+  async #fill(path: string, entry: FolderEntry): Promise<void> {
+    const isOpen = entry.mode === undefined || (entry.mode & OWNER_RIGHTS) === OWNER_RIGHTS;
+    if (isOpen) await this.#finishFolder(path, entry);
+    else this.#closing.push({ path, entry });
+  }
+
   async #finishFolder(path: string, entry: FolderEntry): Promise<void> {
     try {
       await this.#target.finishFolder?.(path, entry);
@@ -264,6 +274,9 @@ class Restore {
     }
   }
 }
+
+/** Of a folder in which its owner can read, write and enter. */
+const OWNER_RIGHTS = 0o700;
 
 function isAtOrBelow(path: string, folder: string): boolean {
   return path === folder || path.startsWith(`${folder}/`);

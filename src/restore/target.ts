@@ -10,7 +10,7 @@
  * FIRN_TARGET_BLOCKED; errors that every path would meet (a full disk) are FIRN_TARGET_FAILED and end the restore.
  */
 import { closeSync, constants, fchmodSync, fsync, futimesSync, lstatSync, openSync } from 'node:fs';
-import { lutimes, mkdir, readdir, rename, rm, symlink, unlink } from 'node:fs/promises';
+import { chmod, lutimes, mkdir, readdir, rename, rm, symlink, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { FirnError, problemOf } from '../errors.ts';
@@ -135,6 +135,8 @@ function targetIn(folder: string, { overwrite, syncsEach, isLocal }: TargetOptio
       onPath(at, async (local) => {
         const there = statOf(local);
         if (there?.isDirectory()) {
+          // As an earlier restore left it; it gets its mode again when it is finished.
+          if (mode !== undefined && (there.mode & 0o700) !== 0o700) await chmod(local, there.mode | 0o700);
           await sweepTemporary(local, TEMPORARY_MS_MAX);
           return;
         }

@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -190,6 +191,21 @@ describe('restoring a part of a snapshot', () => {
     expect(part.result).toMatchObject({ files: 2, filesExpected: 2 });
     const [from, to] = [await describeTree(folder), await describeTree(part.folder)];
     expect(to.folder).toBe(from.folder);
+  });
+
+  it('closes folders that their owner may not write when all is there, also those that an earlier restore closed', async () => {
+    const closed = { type: 'folder', mode: 0o555, mtime: 1_000_000, entries: { inner: 'inner' } } as const;
+    const { repository, snapshot, folder } = await archived({ closed, last: 'last' });
+    const to = await temporaryFolder();
+    const modeNow = () => statSync(path.join(to, 'closed')).mode & 0o777;
+    for (const overwrite of [false, true]) {
+      const modes: number[] = [];
+      const onProgress = () => void modes.push(modeNow());
+      await restoreTree(repository, snapshot, to, { overwrite, onProgress });
+      expect(modes.length).toBeGreaterThan(1);
+      expect(new Set(modes)).toEqual(new Set([0o755]));
+      expect((await describeTree(to)).closed).toEqual((await describeTree(folder)).closed);
+    }
   });
 
   it('writes nothing when one of the paths is unknown', async () => {
