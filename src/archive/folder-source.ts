@@ -43,8 +43,12 @@ import type { ArchiveItem, OpenedItem } from './item.ts';
 import { ReadPace } from './read-pace.ts';
 
 const READ_BYTES = 1024 * 1024;
-/** The coarsest times of modification there are: two seconds, on FAT. */
-const MTIME_STEP_NANOSECONDS_MAX = 2_000_000_000n;
+/**
+ * The coarsest steps in which file systems count times of modification: of a whole second two seconds, as FAT has it; of
+ * any other a tick of the kernel, or the 10 milliseconds of exFAT.
+ */
+const mtimeStepNanosecondsMax = { seconds: 2_000_000_000n, fractions: 20_000_000n } as const;
+const SECOND_NANOSECONDS = 1_000_000_000n;
 /** After so long the process turns to what waits: signals, and the renewal of a lock. */
 const TURN_MS_MAX = 20;
 
@@ -104,8 +108,8 @@ class FolderScanner {
   /** The disk of the folder, where it is one of this machine; others may be mounted below it. */
   readonly #localDevice: bigint | undefined;
   readonly #pace = new ReadPace();
-  /** A file with an earlier time was not written after the last scan read it, or its time would be another. */
-  readonly #settledBefore: bigint | undefined;
+  /** The last scan, in nanoseconds since 1970. */
+  readonly #scanBegun: bigint | undefined;
   #turnedAt = performance.now();
 
   constructor(options: ScanOptions, scan: FolderScan, localDevice: bigint | undefined) {
@@ -114,7 +118,7 @@ class FolderScanner {
     this.#top = path.join(options.folder, path.sep);
     this.#localDevice = localDevice;
     const begun = options.base?.scanBegun;
-    if (begun) this.#settledBefore = BigInt(begun.getTime()) * 1_000_000n - MTIME_STEP_NANOSECONDS_MAX;
+    if (begun) this.#scanBegun = BigInt(begun.getTime()) * 1_000_000n;
   }
 
   /** One folder: `at` is its path inside the source, empty for the top, else ending with «/». */
@@ -225,8 +229,11 @@ class FolderScanner {
     };
   }
 
+  /** Written after the last scan had read it, the file would have another time. */
   #isSettled({ mtimeNs }: BigIntStats): boolean {
-    return !this.#options.rehash && (this.#settledBefore === undefined || mtimeNs < this.#settledBefore);
+    if (this.#options.rehash) return false;
+    const step = mtimeStepNanosecondsMax[mtimeNs % SECOND_NANOSECONDS === 0n ? 'seconds' : 'fractions'];
+    return this.#scanBegun === undefined || mtimeNs < this.#scanBegun - step;
   }
 
   /** What the tree has in a folder, by name. */

@@ -209,12 +209,12 @@ describe('a file that is written again with the same size, in the same step of t
   };
 
   it.each([
-    ['just before the scan', -1.5],
-    ['while it runs', 0.5],
-  ])('%s is read again, and its new content is archived', async (_, afterBegin) => {
+    ['just before the scan, in whole seconds', () => Math.floor(Date.now() / 1000) - 1],
+    ['while it runs', () => Date.now() / 1000 + 0.5],
+  ])('%s is read again, and its new content is archived', async (_, secondsNow) => {
     const { repository } = await createTestRepository();
     const folder = await temporaryFolder();
-    const seconds = Date.now() / 1000 + afterBegin;
+    const seconds = secondsNow();
     await writeAt(path.join(folder, 'a'), 'one', seconds);
     await archiveAndPublish(repository, folder, 'test');
     await writeAt(path.join(folder, 'a'), 'two', seconds);
@@ -238,14 +238,16 @@ describe('a file that is written again with the same size, in the same step of t
     expect(await contentOf(repository, snapshot)).toEqual({ a: 'two' });
   });
 
-  it('is not asked for where its time is long past', async () => {
+  it('is not asked for where its time is long past, or past by more than such a step', async () => {
     const { repository } = await createTestRepository();
     const folder = await temporaryFolder();
-    await writeAt(path.join(folder, 'a'), 'one', Date.now() / 1000 - 10);
+    const now = Math.floor(Date.now() / 1000);
+    await writeAt(path.join(folder, 'a'), 'one', now - 10);
+    await writeAt(path.join(folder, 'b'), 'one', now - 0.75);
     await archiveAndPublish(repository, folder, 'test');
     const { outcome } = await archiveAndPublish(repository, folder, 'test');
     expect(outcome.totals.files).toBe(0);
-    expect(outcome.scan.unchangedFiles).toBe(1);
+    expect(outcome.scan.unchangedFiles).toBe(2);
   });
 });
 
