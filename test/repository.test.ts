@@ -115,7 +115,7 @@ describe('openRepository', () => {
 
   test.each([
     ['thinChunks', (body: string) => body.replace('packed', 'blob')],
-    ['chunking', (body: string) => body.replace('1048576', '2097152')],
+    ['chunking', (body: string) => body.replace('524288', '1048576')],
     ['id', (body: string) => body.replace(/"id": "./, '"id": "!')],
     ['tag', (body: string) => body.replace(/"tag": ".{64}/, `"tag": "${'0'.repeat(64)}`)],
     ['tag', (body: string) => body.replace(/"tag": ".{64}/, '"tag": "')],

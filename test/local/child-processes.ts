@@ -50,7 +50,14 @@ export function start(command: string, args: readonly string[], options: RunOpti
     child.once('close', (code, signal) => resolve(code ?? signal));
   });
   onTestFinished(() => {
-    for (const each of [...descendantsIn(processes(), pid), pid]) if (isAlive(each)) process.kill(each, 'SIGKILL');
+    for (const each of [...descendantsIn(processes(), pid), pid]) {
+      try {
+        process.kill(each, 'SIGKILL');
+      } catch (error) {
+        // It has ended by itself.
+        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+      }
+    }
   });
   return {
     child,
