@@ -19,7 +19,7 @@ function scanName(begun: Date): string {
 }
 
 /** When the scan began that made this batch; undefined for a batch of the inbox. */
-export function scanBegun(batch: string): Date | undefined {
+function scanBegun(batch: string): Date | undefined {
   const parts = /^scan-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})Z-/.exec(batch);
   if (parts === null) return undefined;
   const [, year, month, day, hour, minute, second, millisecond] = parts;

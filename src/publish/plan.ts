@@ -62,7 +62,7 @@ export interface RootRange {
   readonly to: number;
 }
 
-export const allRoots: RootRange = { from: 0, to: 256 };
+export const wholeIndex: RootRange = { from: 0, to: 256 };
 
 /** What is known of a source when a publish is planned. */
 export interface PublishCandidates {
@@ -114,8 +114,8 @@ export function rootPrefix(root: number): string {
 /** Roots in groups, one group an activity. */
 export function groupRoots(rootsPerGroup: number): RootRange[] {
   const groups: RootRange[] = [];
-  for (let { from } = allRoots; from < allRoots.to; from += rootsPerGroup) {
-    groups.push({ from, to: Math.min(allRoots.to, from + rootsPerGroup) });
+  for (let { from } = wholeIndex; from < wholeIndex.to; from += rootsPerGroup) {
+    groups.push({ from, to: Math.min(wholeIndex.to, from + rootsPerGroup) });
   }
   return groups;
 }

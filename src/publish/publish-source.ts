@@ -7,7 +7,7 @@ import { isFirnError } from '../errors.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import type { WaitOptions } from '../storage/locks.ts';
 import type { PublishParts } from './parts.ts';
-import { allRoots, planPublish } from './plan.ts';
+import { planPublish, wholeIndex } from './plan.ts';
 import { underPublishLock } from './publish-lock.ts';
 import { buildFiletrees, commitSnapshot, flushShards, type PublishOutcome } from './steps.ts';
 
@@ -45,7 +45,7 @@ async function publishUnderLock(
   const plan = await planPublish(parts, source, options);
   if (plan === undefined) return undefined;
   const [flushed, built] = await Promise.allSettled([
-    flushShards(parts, plan, allRoots, options),
+    flushShards(parts, plan, wholeIndex, options),
     buildFiletrees(parts, plan, options),
   ]);
   if (flushed.status === 'fulfilled' && built.status === 'fulfilled') {
