@@ -13,7 +13,7 @@ import {
   type LeafNode,
   type TreeEntry,
 } from '../../src/filetree/entry.ts';
-import { createFiletreeStore, filetreeBlob } from '../../src/filetree/filetree-store.ts';
+import { filetreeBlob } from '../../src/filetree/filetree-store.ts';
 import {
   encodeNode,
   haveSameTotals,
@@ -220,11 +220,10 @@ async function putTree(repository: Repository, { hostile }: HostileTree): Promis
 }
 
 const whole: HostileTree = { hostile: [] };
-const { reopen } = await createTestRepository({ encrypted: true });
 
-/** The same repository with the two chunks that the files have, and nothing in memory. */
-async function openWithChunks(): Promise<Repository> {
-  const repository = await reopen();
+/** A new repository with the two chunks that the files have; storage in memory goes with it. */
+async function createWithChunks(): Promise<Repository> {
+  const { repository } = await createTestRepository({ encrypted: true });
   const index = repository.createIndex();
   const writer = repository.createWriter((locations) => index.record(locations), undefined);
   for (const text of ['abc', 'abcde']) await writer.add(repository.keys.hash(Buffer.from(text)), Buffer.from(text));
@@ -232,16 +231,15 @@ async function openWithChunks(): Promise<Repository> {
   await index.flush();
   return repository;
 }
-await openWithChunks();
 
 describe('a filetree whose nodes have their hashes, and make no sense', () => {
   it('is walked in order, searched, compared and changed, or refused', patient, async () => {
-    const repository = await reopen();
-    const valid = await putTree(repository, whole);
     await fc.assert(
       fc.asyncProperty(anyTree, async (tree) => {
+        const { repository } = await createTestRepository({ encrypted: true });
+        const valid = await putTree(repository, whole);
         const root = await putTree(repository, tree);
-        const { filetrees } = createStores(repository);
+        const { filetrees } = repository;
         const paths: string[] = [];
         await outcomeOf(async () => {
           for await (const { path: at } of walkTree(filetrees, root)) paths.push(at);
@@ -266,23 +264,25 @@ describe('a filetree whose nodes have their hashes, and make no sense', () => {
   });
 
   it('is restored in the target folder and nowhere else, with the content that it names', patient, async () => {
-    const repository = await openWithChunks();
     const base = await temporaryFolder();
     let run = 0;
-    const restore = async (root: Hash) => {
+    const restore = async (tree: HostileTree) => {
       run += 1;
+      const repository = await createWithChunks();
+      const root = await putTree(repository, tree);
       const { snapshot } = await archivedRoot(repository, root);
       const outside = path.join(base, String(run));
       const failed: Record<string, string> = {};
       const onFailed = (at: string, { code }: { code: string }) => {
         failed[at] = code;
       };
-      const parts = { ...repository, ...createStores(repository) };
-      const outcome = await outcomeOf(() => restoreTree(parts, snapshot, path.join(outside, 'target'), { onFailed }));
+      const outcome = await outcomeOf(() =>
+        restoreTree(repository, snapshot, path.join(outside, 'target'), { onFailed }),
+      );
       expect((await readdir(outside)).join()).toBe('target');
       return { failed, outcome, files: await describeTree(path.join(outside, 'target')) };
     };
-    const { failed, outcome, files } = await restore(await putTree(repository, whole));
+    const { failed, outcome, files } = await restore(whole);
     const inD = ['d/in 1', 'd/in 2'];
     // A file and a folder of one name: no local folder holds both.
     expect(failed).toEqual({ d: 'FIRN_TARGET_BLOCKED' });
@@ -302,7 +302,7 @@ describe('a filetree whose nodes have their hashes, and make no sense', () => {
     const contents = new Set(['abc', 'abcde', 'abcabcabc', ''].map((text) => Buffer.from(text).toString('base64')));
     await fc.assert(
       fc.asyncProperty(anyTree, async (tree) => {
-        const restored = await restore(await putTree(repository, tree));
+        const restored = await restore(tree);
         expect(restored.outcome).toHaveProperty('value');
         for (const content of Object.values(restored.files)) {
           const [, base64] = /^file \d+ (\S*)/.exec(content) ?? [];
@@ -314,14 +314,9 @@ describe('a filetree whose nodes have their hashes, and make no sense', () => {
   });
 });
 
-/** Nothing in memory. */
-function createStores({ data, keys }: Repository) {
-  return { filetrees: createFiletreeStore(data.store, keys) };
-}
-
 describe('the target of a link', () => {
   it.each(['a\0b', '\0', 'x\ud800', ''])('that no file system holds fails alone: %j', async (target) => {
-    const repository = await openWithChunks();
+    const repository = await createWithChunks();
     const entries: TreeEntry[] = [{ ...attributes, name: 'l', type: 'link', target }, { ...link('m') }];
     const root = await put(repository, 'filetree', encodeNode({ type: 'leaf', entries }));
     const { snapshot } = await archivedRoot(repository, root);
