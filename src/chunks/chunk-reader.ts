@@ -2,19 +2,27 @@
  * Reads chunks back from where the index says they are.
  *
  * It promises that the bytes of a chunk have its hash, or an error; that a bundled chunk costs one ranged read of exactly
- * its frame; that readers of one frame at the same time share that read; and that memory is bounded by the cache and what
- * is being read. It does not look anything up, and does not try another place when a chunk is damaged.
+ * its frame, or less where its reader said what else it is going to read; that readers of one frame at the same time share
+ * that read; and that memory is bounded by the cache and what is being read. It does not look anything up, and does not
+ * try another place when a chunk is damaged.
  */
 import { LRUCache } from 'lru-cache';
-import { FirnError } from '../errors.ts';
+import { FirnError, isFirnError } from '../errors.ts';
 import { FRAME_RAW_BYTES_MAX, openFrame, openFrames, sealedFrameBytes } from '../sealing/frame.ts';
 import type { Keys } from '../sealing/keys.ts';
 import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import { chunkBlobName } from './chunk-blobs.ts';
 import type { ChunkLocation } from './location.ts';
 import { createSharedCalls } from './shared-calls.ts';
+import { type FramePlace, SpanReader } from './span-reader.ts';
 
 export interface ChunkReader {
+  /**
+   * Says which chunks will be read soon, about in this order: neighbours are then read in one request, and the next while
+   * these are used. Nothing is read before the first of them is.
+   * @returns a function that takes it back, to be called in any case; calling it again does nothing.
+   */
+  expect(locations: readonly ChunkLocation[]): () => void;
   /**
    * A chunk of at most 16 MiB. The buffer may be shared with other readers: it must not be changed, and whoever keeps it
    * for long should keep a copy.
@@ -43,11 +51,16 @@ export function createChunkReader(data: BlobStore, keys: Keys, options: ChunkRea
       ? new LRUCache<string, Buffer>({ maxSize: cacheBytesMax, sizeCalculation: (raw) => Math.max(1, raw.length) })
       : undefined;
   const calls = createSharedCalls<Buffer>();
+  const spans = new SpanReader(data);
+
+  function keyOf({ blob, kind, frameOffset, frameBytes, rawBytes }: ChunkLocation): string {
+    return `${kind} ${blob} ${frameOffset} ${frameBytes} ${kind === 'large' ? rawBytes : ''}`;
+  }
 
   /** The raw bytes that hold the chunk: its frame, or the whole of a large chunk. */
   async function rawAround(location: ChunkLocation, signal: AbortSignal | undefined): Promise<Buffer> {
-    const { blob, kind, frameOffset, frameBytes, rawBytes } = location;
-    const key = `${kind} ${blob} ${frameOffset} ${frameBytes} ${kind === 'large' ? rawBytes : ''}`;
+    const { kind } = location;
+    const key = keyOf(location);
     const cached = cache?.get(key);
     if (cached) return cached;
     return await calls.join(
@@ -61,13 +74,25 @@ export function createChunkReader(data: BlobStore, keys: Keys, options: ChunkRea
     );
   }
 
-  async function readFrame({ blob, frameOffset, frameBytes }: ChunkLocation, signal: AbortSignal): Promise<Buffer> {
-    const name = chunkBlobName(blob);
-    if (frameBytes < 1 || frameBytes > sealedFrameBytes(keys, FRAME_RAW_BYTES_MAX * 2)) throw wrongPlace(name);
-    const { body } = await translated(name, data.read(name, { offset: frameOffset, length: frameBytes, signal }));
-    const frame = await openFrame(keys, { kind: 'tar', name }, body);
-    if (frame.frameBytes !== frameBytes) throw wrongPlace(name);
-    return frame.raw;
+  async function readFrame(location: ChunkLocation, signal: AbortSignal): Promise<Buffer> {
+    const { name, offset, bytes } = placeOf(location);
+    if (!isOfSomeFrame(keys, bytes)) throw wrongPlace(name);
+    const open = async (sealed: Buffer) => {
+      const frame = await openFrame(keys, { kind: 'tar', name }, sealed);
+      if (frame.frameBytes !== bytes) throw wrongPlace(name);
+      return frame.raw;
+    };
+    const taken = await spans.take({ name, offset, bytes }, { signal });
+    if (taken !== undefined) {
+      try {
+        return await open(taken);
+      } catch (error) {
+        // Perhaps it was damaged on its way; what it has by itself is what counts.
+        if (!isFirnError(error)) throw error;
+      }
+    }
+    const { body } = await translated(name, data.read(name, { offset, length: bytes, signal }));
+    return await open(body);
   }
 
   async function readLarge(location: ChunkLocation, signal: AbortSignal): Promise<Buffer> {
@@ -99,6 +124,14 @@ export function createChunkReader(data: BlobStore, keys: Keys, options: ChunkRea
   }
 
   return {
+    expect: (locations) =>
+      spans.expect(
+        locations
+          .filter((location) => location.kind === 'tar' && cache?.has(keyOf(location)) !== true)
+          .map(placeOf)
+          .filter(({ bytes }) => isOfSomeFrame(keys, bytes)),
+      ),
+
     read,
 
     async *stream(location, callOptions = {}) {
@@ -123,6 +156,15 @@ export function createChunkReader(data: BlobStore, keys: Keys, options: ChunkRea
       if (left > 0 || hasher.digest() !== hash) throw damaged(location);
     },
   };
+}
+
+function placeOf({ blob, frameOffset, frameBytes }: ChunkLocation): FramePlace {
+  return { name: chunkBlobName(blob), offset: frameOffset, bytes: frameBytes };
+}
+
+/** No frame is longer. */
+function isOfSomeFrame(keys: Keys, bytes: number): boolean {
+  return bytes >= 1 && bytes <= sealedFrameBytes(keys, FRAME_RAW_BYTES_MAX * 2);
 }
 
 function damaged({ hash, blob }: ChunkLocation): FirnError {

@@ -1,8 +1,9 @@
 /**
  * The order in which files are read: by where their first chunks lie. Files that share a frame follow each other, so that
  * it is read and opened once, also where files are all over the tree that had the same content, or that changed together.
- * And the shards of the index are asked for many files at once, not for each.
+ * And the shards of the index are asked for many files at once, not for each; and the reader of chunks is told what comes.
  */
+import type { ChunkReader } from '../chunks/chunk-reader.ts';
 import type { ChunkLocation } from '../chunks/location.ts';
 import type { FileEntry, LinkEntry } from '../filetree/entry.ts';
 import { isDamage } from '../filetree/walk.ts';
@@ -20,10 +21,15 @@ export interface FileTask {
   readonly location?: ChunkLocation | undefined;
 }
 
+export interface ByPlaceParts {
+  readonly index: ChunkIndex;
+  readonly chunks: Pick<ChunkReader, 'expect'>;
+}
+
 /** Gives every task once. What needs no chunk is not held back. */
 export async function* byPlace(
   tasks: AsyncIterable<FileTask>,
-  index: ChunkIndex,
+  parts: ByPlaceParts,
   options: CallOptions & { readonly windowChunks?: number } = {},
 ): AsyncGenerator<FileTask> {
   const { windowChunks = WINDOW_CHUNKS } = options;
@@ -38,17 +44,27 @@ export async function* byPlace(
     held.push(task);
     chunks += taken;
     if (chunks < windowChunks) continue;
-    yield* await inOrder(held, index, options);
+    yield* inOrder(held, parts, options);
     held = [];
     chunks = 0;
   }
-  yield* await inOrder(held, index, options);
+  yield* inOrder(held, parts, options);
 }
 
-async function inOrder(tasks: readonly FileTask[], index: ChunkIndex, options: CallOptions): Promise<FileTask[]> {
+async function* inOrder(
+  tasks: readonly FileTask[],
+  { index, chunks }: ByPlaceParts,
+  options: CallOptions,
+): AsyncGenerator<FileTask> {
   const found = await lookup(tasks, index, options);
   const located = tasks.map((task) => ({ ...task, location: found.get(firstChunk(task) ?? '')?.location }));
-  return [...Map.groupBy(located, placeOf).values()].flat();
+  const ordered = [...Map.groupBy(located, placeOf).values()].flat();
+  const release = chunks.expect(ordered.map(({ location }) => location).filter((location) => location !== undefined));
+  try {
+    yield* ordered;
+  } finally {
+    release();
+  }
 }
 
 function placeOf({ location }: FileTask): string {

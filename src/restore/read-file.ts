@@ -151,19 +151,27 @@ async function* chunkContents(parts: ReadFileParts, entry: FileEntry, { signal }
   }
 }
 
-/** Where the chunks of a file are, in order. */
+/** Where the chunks of a file are, in order; the reader of chunks is told of them. */
 async function* locate(
-  { filetrees, index }: ReadFileParts,
+  { filetrees, index, chunks }: ReadFileParts,
   entry: FileEntry,
   options: CallOptions,
 ): AsyncGenerator<ChunkLocation> {
-  for await (const hashes of inGroups(filetrees.chunksOf(entry, options), LOOKUP_CHUNKS)) {
-    const found = await index.lookup(hashes, options);
-    for (const hash of hashes) {
-      const location = found.get(hash)?.location;
-      if (location === undefined) throw new FirnError('FIRN_CHUNK_MISSING', { chunk: hash });
-      yield location;
+  // Of the last group some may still be read when the next begins.
+  const expected: (() => void)[] = [];
+  try {
+    for await (const hashes of inGroups(filetrees.chunksOf(entry, options), LOOKUP_CHUNKS)) {
+      const found = await index.lookup(hashes, options);
+      const locations = hashes.map((hash) => found.get(hash)?.location);
+      expected.push(chunks.expect(locations.filter((location) => location !== undefined)));
+      if (expected.length > 2) expected.shift()?.();
+      for (const [at, location] of locations.entries()) {
+        if (location === undefined) throw new FirnError('FIRN_CHUNK_MISSING', { chunk: hashes[at] ?? '' });
+        yield location;
+      }
     }
+  } finally {
+    for (const release of expected) release();
   }
 }
 

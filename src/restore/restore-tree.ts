@@ -148,7 +148,7 @@ class Restore {
     for (const [path, error] of hidden) this.#fail(path, error);
     const { filesInFlightMax } = this.#parts.settings;
     const work = (task: FileTask, stop: AbortSignal) => this.#write(task, stop);
-    const tasks = byPlace(this.#tasks(), this.#reading.index, { signal });
+    const tasks = byPlace(this.#tasks(), this.#reading, { signal });
     await forEachConcurrently(tasks, filesInFlightMax, work, { signal });
     // What is in a folder became full before it.
     for (const { path, entry } of this.#closing) await this.#finishFolder(path, entry);

@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import { createChunkReader } from '../../src/chunks/chunk-reader.ts';
 import type { ChunkLocation } from '../../src/chunks/location.ts';
+import { FirnError } from '../../src/errors.ts';
 import { compressFrame, FrameSealer } from '../../src/sealing/frame.ts';
 import { plainKeys } from '../../src/sealing/keys.ts';
 import { type BlobStore, BlobStoreError } from '../../src/storage/blob-store.ts';
@@ -97,6 +98,83 @@ describe('reading bundled chunks', () => {
     const { of } = await writeChunks(store, [chunk!]);
     const reader = createChunkReader(store, keys, { cacheBytesMax: 0 });
     expect((await all(reader.stream(of(chunk!)))).equals(chunk!)).toBe(true);
+  });
+});
+
+describe('bundled chunks that the reader was told of', () => {
+  it('come in one request where they are neighbours, and each frame is opened as it is needed', async () => {
+    const store = createMemoryBlobStore();
+    const chunks = textChunks([3000, 3000, 3000, 3000]);
+    const { of } = await writeChunks(store, chunks);
+    const { watched, reads } = counted(store);
+    const reader = createChunkReader(watched, keys, { cacheBytesMax: 1 << 20 });
+    const places = chunks.map(of);
+    expect(new Set(places.map(({ frameOffset }) => frameOffset)).size).toBe(4);
+    const release = reader.expect(places);
+    expect(reads).toEqual([]);
+    for (const chunk of chunks) expect((await reader.read(of(chunk))).equals(chunk)).toBe(true);
+    release();
+    const last = places[3]!;
+    expect(reads).toEqual([`0+${last.frameOffset + last.frameBytes}`]);
+  });
+
+  it('are not read again where they are in memory', async () => {
+    const store = createMemoryBlobStore();
+    const chunks = textChunks([3000, 3000, 3000]);
+    const { of } = await writeChunks(store, chunks);
+    const { watched, reads } = counted(store);
+    const reader = createChunkReader(watched, keys, { cacheBytesMax: 1 << 20 });
+    await reader.read(of(chunks[0]!));
+    reader.expect(chunks.map(of));
+    for (const chunk of chunks) await reader.read(of(chunk));
+    const [, second, third] = chunks.map(of);
+    expect(reads.slice(1)).toEqual([`${second!.frameOffset}+${second!.frameBytes + third!.frameBytes}`]);
+  });
+
+  it('are read by themselves where their neighbours came damaged, are too short or did not come at all', async () => {
+    const store = createMemoryBlobStore();
+    const chunks = textChunks([3000, 3000, 3000]);
+    const { of } = await writeChunks(store, chunks);
+    const places = chunks.map(of);
+    const spoilings: ((body: Buffer) => Buffer)[] = [
+      (body) => Buffer.from(body).fill(0, 60, 70),
+      (body) => body.subarray(0, 20),
+      () => {
+        throw new BlobStoreError('changed', 'chunks/x');
+      },
+    ];
+    for (const spoil of spoilings) {
+      const reads: number[] = [];
+      const watched = intercept(store, {
+        async read(next, name, options) {
+          const read = await next(name, options);
+          reads.push(read.body.length);
+          return reads.length === 1 ? { ...read, body: spoil(read.body) } : read;
+        },
+      });
+      const reader = createChunkReader(watched, keys, { cacheBytesMax: 1 << 20 });
+      reader.expect(places);
+      for (const chunk of chunks) expect((await reader.read(of(chunk))).equals(chunk)).toBe(true);
+      expect(reads.slice(1)).toContain(places[0]!.frameBytes);
+    }
+  });
+
+  it('fail as any other where they are damaged on storage', async () => {
+    const store = createMemoryBlobStore();
+    const chunks = textChunks([3000, 3000]);
+    const { of } = await writeChunks(store, chunks);
+    const { blob, frameBytes } = of(chunks[0]!);
+    await damage(store, `chunks/${blob}`, (body) => Buffer.from(body).fill(0, 60, 70));
+    const reader = createChunkReader(store, keys, { cacheBytesMax: 1 << 20 });
+    reader.expect(chunks.map(of));
+    await expect(reader.read(of(chunks[0]!))).rejects.toThrow(code('FIRN_SEAL_BROKEN'));
+    expect((await reader.read(of(chunks[1]!))).equals(chunks[1]!)).toBe(true);
+    // Places that hold no frame are passed over.
+    reader.expect([
+      { ...of(chunks[0]!), frameBytes: 0 },
+      { ...of(chunks[0]!), frameBytes: 2 ** 40 },
+    ]);
+    await expect(reader.read({ ...of(chunks[0]!), frameBytes: frameBytes + 1 })).rejects.toThrow(FirnError);
   });
 });
 

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import type { ChunkLocation } from '../../src/chunks/location.ts';
 import type { FileEntry } from '../../src/filetree/entry.ts';
 import { ChunkIndex } from '../../src/index/chunk-index.ts';
 import { byPlace, type FileTask } from '../../src/restore/by-place.ts';
@@ -31,6 +32,9 @@ async function* each<T>(items: readonly T[]): AsyncGenerator<T> {
   yield* items;
 }
 
+/** Nobody listens. */
+const chunks = { expect: () => () => {} };
+
 function createIndex() {
   const state = new SealedBlobs(createMemoryAccount().container('state'), plainKeys);
   return { state, index: new ChunkIndex(state, { cacheBytesMax: 1_000_000 }) };
@@ -47,7 +51,7 @@ test('every file is given once, those of one frame one after another, and the fr
           index.record([{ ...locationOf(hashOf(`in ${frame}`)), blob: hashOf('blob'), frameOffset: frame }]);
         }
         const tasks = frames.map((frame, at) => fileOf(`${at}`, `in ${frame}`));
-        const given = await Array.fromAsync(byPlace(each(tasks), index, { windowChunks: window }));
+        const given = await Array.fromAsync(byPlace(each(tasks), { index, chunks }, { windowChunks: window }));
         expect(given.toSorted((a, b) => Number(a.path) - Number(b.path))).toMatchObject(tasks);
         expect(given).toHaveLength(tasks.length);
         expect(given.map(({ location }) => location?.frameOffset)).toEqual(
@@ -63,10 +67,28 @@ test('every file is given once, those of one frame one after another, and the fr
   );
 });
 
+test('the reader of chunks is told of the first chunk of each file before it is given, in order, and no longer in the end', async () => {
+  const { index } = createIndex();
+  index.record([3, 1, 2].map((frame) => ({ ...locationOf(hashOf(`in ${frame}`)), frameOffset: frame })));
+  const told: (number | 'over')[] = [];
+  const listening = {
+    expect(locations: readonly ChunkLocation[]) {
+      told.push(...locations.map(({ frameOffset }) => frameOffset));
+      return () => void told.push('over');
+    },
+  };
+  const tasks = [3, 1, 3, 0, 2].map((frame, at) => fileOf(`${at}`, frame === 0 ? 'nowhere' : `in ${frame}`));
+  const given = byPlace(each(tasks), { index, chunks: listening });
+  await given.next();
+  expect(told).toEqual([3, 3, 1, 2]);
+  await Array.fromAsync(given);
+  expect(told).toEqual([3, 3, 1, 2, 'over']);
+});
+
 test('what needs no chunk is not held back, and a chunk that is nowhere is left to who reads it', async () => {
   const { index } = createIndex();
   const tasks = [fileOf('a', 'nowhere'), link, fileOf('b', 'nowhere either')];
-  const given = await Array.fromAsync(byPlace(each(tasks), index));
+  const given = await Array.fromAsync(byPlace(each(tasks), { index, chunks }));
   expect(given.map(({ path }) => path)).toEqual(['link', 'a', 'b']);
 });
 
@@ -76,7 +98,7 @@ test('long files are held back for fewer others, since each brings the names of 
   async function* walk(): AsyncGenerator<FileTask> {
     for (; walked < 100; walked += 1) yield fileOf(`${walked}`, 'nowhere', 10);
   }
-  const given = byPlace(walk(), index, { windowChunks: 30 });
+  const given = byPlace(walk(), { index, chunks }, { windowChunks: 30 });
   expect((await given.next()).value?.path).toBe('0');
   expect(walked).toBe(2);
   expect(await Array.fromAsync(given)).toHaveLength(99);
@@ -88,6 +110,6 @@ test('where a part of the index is damaged, every file is given all the same', a
   const root = hashOf('lost').slice(0, 2);
   await state.store.create(`chunk-index/${root}`, Buffer.from('no shard'));
   const tasks = [lost, fileOf('b', 'other')];
-  expect(await Array.fromAsync(byPlace(each(tasks), index))).toEqual(tasks);
+  expect(await Array.fromAsync(byPlace(each(tasks), { index, chunks }))).toEqual(tasks);
   await expect(index.lookup([hashOf('lost')])).rejects.toMatchObject({ code: 'FIRN_SEAL_BROKEN' });
 });

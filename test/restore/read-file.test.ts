@@ -17,6 +17,8 @@ interface Reading {
   readonly entry: FileEntry;
   /** Chunks that were asked for, in order. */
   readonly asked: string[];
+  /** Chunks that were announced, in order, and «over» when it was taken back. */
+  readonly expected: string[];
   readonly signals: AbortSignal[];
 }
 
@@ -40,6 +42,7 @@ function fileOf(chunks: readonly string[], options: { budget?: number; rawBytes?
     ),
   );
   const asked: string[] = [];
+  const expected: string[] = [];
   const signals: AbortSignal[] = [];
   const contentOf = (hash: string, signal?: AbortSignal) => {
     const content = byHash.get(hash) ?? Buffer.alloc(0);
@@ -48,6 +51,10 @@ function fileOf(chunks: readonly string[], options: { budget?: number; rawBytes?
     return content;
   };
   const reader: ChunkReader = {
+    expect(locations) {
+      expected.push(...locations.map(({ hash }) => (byHash.get(hash) ?? '').toString()));
+      return () => void expected.push('over');
+    },
     read: async ({ hash }, call) => contentOf(hash, call?.signal),
     async *stream({ hash }, call) {
       const content = contentOf(hash, call?.signal);
@@ -71,6 +78,7 @@ function fileOf(chunks: readonly string[], options: { budget?: number; rawBytes?
       refs: { chunks: chunks.map((text) => keys.hash(Buffer.from(text))) },
     },
     asked,
+    expected,
     signals,
   };
 }
@@ -107,6 +115,17 @@ describe('reading a file of a snapshot', () => {
     await second.next();
     expect(narrow.asked).toEqual(['aaa', 'bbb']);
     await second.return(undefined);
+  });
+
+  it('says which chunks will be read before it reads the first, and takes it back when the reader leaves', async () => {
+    const chunks = Array.from('abcdefghij', (letter) => letter.repeat(3));
+    const { parts, entry, asked, expected } = fileOf(chunks, { budget: 3 });
+    const reading = readFileContent(parts, 'file', entry);
+    await reading.next();
+    expect(asked).toEqual(['aaa']);
+    expect(expected).toEqual(chunks);
+    await reading.return(undefined);
+    expect(expected.at(-1)).toBe('over');
   });
 
   it('cancels what it read ahead and gives back its budget when the reader leaves', async () => {
