@@ -9,7 +9,8 @@
  *     --json <file>    writes all figures
  *
  * Each run of a program has a new Azurite on disk and a new repository. Programs take turns within a round, and a
- * figure is the median of the rounds. Everything that is restored is compared with the folder, byte for byte.
+ * figure is the median of the rounds; in brackets, seconds of CPU, of the program and of Azurite. Everything that is
+ * restored is compared with the folder, byte for byte.
  */
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
@@ -18,22 +19,34 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { formatBytes, formatCount, machine, markdownTable } from '../report.ts';
-import { type DataSet, fullSizes, makeDataSet, type SetName, setNames, withByteInserted } from './data-sets.ts';
-import { type Measured, measure } from './measured-process.ts';
+import { type DataSet, fullSizes, makeDataSet, type SetName, setNames, withBytesInserted } from './data-sets.ts';
+import { type Measured, measure, type Program } from './measured-process.ts';
 import { type Peer, peers } from './programs.ts';
 import { startStorage } from './storage.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
+/** Where a byte is put in: what one adds depends on the chunk that it meets, so a figure is the mean of several. */
+const PLACES_INSERTED = 8;
+
 /** What one program needed for one set in one round. */
 interface Run {
-  readonly firstSeconds: number;
-  readonly unchangedSeconds: number;
-  readonly restoreSeconds: number;
+  readonly first: Seconds;
+  readonly unchanged: Seconds;
+  readonly restore: Seconds;
   readonly storedBytes: number | undefined;
+  /** For each byte that was put in. */
   readonly insertedBytes: number | undefined;
   readonly requests: number | undefined;
   readonly peakBytes: number;
+}
+
+interface Seconds {
+  readonly elapsed: number;
+  /** CPU of the program. */
+  readonly own: number;
+  /** CPU of Azurite meanwhile. */
+  readonly azurite: number | undefined;
 }
 
 async function runOnce(peer: Peer, set: DataSet, folder: string): Promise<Run> {
@@ -42,30 +55,37 @@ async function runOnce(peer: Peer, set: DataSet, folder: string): Promise<Run> {
   await mkdir(scratch, { recursive: true });
   const storage = peer.inAzurite ? await startStorage(path.join(folder, 'azurite')) : undefined;
   const at = { scratch };
+  const all: Measured[] = [];
+  const run = async (program: Program): Promise<Seconds> => {
+    const before = storage?.cpuSeconds() ?? 0;
+    const measured = await measure(program);
+    all.push(measured);
+    const azurite = storage && storage.cpuSeconds() - before;
+    return { elapsed: measured.seconds, own: measured.cpuSeconds, azurite };
+  };
   try {
     const init = await peer.init(at);
     if (init) await measure(init);
     await storage?.requests();
-    const first = await measure(peer.archive(at, set.folder));
+    const first = await run(peer.archive(at, set.folder));
     const requests = await storage?.requests();
     const storedBytes = await storage?.storedBytes();
-    const unchanged = await measure(peer.archive(at, set.folder));
+    const unchanged = await run(peer.archive(at, set.folder));
     const to = path.join(scratch, 'restored');
     await mkdir(to);
-    const restore = await measure(peer.restore(at, set.folder, to));
+    const restore = await run(peer.restore(at, set.folder, to));
     await checkSame(set.folder, peer.restored(set.folder, to));
     await rm(to, { recursive: true });
-    const all: Measured[] = [first, unchanged, restore];
     let insertedBytes: number | undefined;
     if (set.name === 'noise' && storage) {
       const before = await storage.storedBytes();
-      all.push(await withByteInserted(set, () => measure(peer.archive(at, set.folder))));
-      insertedBytes = (await storage.storedBytes()) - before;
+      await withBytesInserted(set, PLACES_INSERTED, () => run(peer.archive(at, set.folder)));
+      insertedBytes = ((await storage.storedBytes()) - before) / PLACES_INSERTED;
     }
     return {
-      firstSeconds: first.seconds,
-      unchangedSeconds: unchanged.seconds,
-      restoreSeconds: restore.seconds,
+      first,
+      unchanged,
+      restore,
       storedBytes,
       insertedBytes,
       requests,
@@ -96,19 +116,6 @@ function median(numbers: readonly (number | undefined)[]): number | undefined {
   return sorted[sorted.length >> 1];
 }
 
-function medianOf(runs: readonly Run[]): { [key in keyof Run]: number | undefined } {
-  const of = (key: keyof Run) => median(runs.map((run) => run[key]));
-  return {
-    firstSeconds: of('firstSeconds'),
-    unchangedSeconds: of('unchangedSeconds'),
-    restoreSeconds: of('restoreSeconds'),
-    storedBytes: of('storedBytes'),
-    insertedBytes: of('insertedBytes'),
-    requests: of('requests'),
-    peakBytes: of('peakBytes'),
-  };
-}
-
 async function installed(all: readonly Peer[]): Promise<{ there: Peer[]; versions: Record<string, string> }> {
   const there: Peer[] = [];
   const versions: Record<string, string> = {};
@@ -125,22 +132,29 @@ async function installed(all: readonly Peer[]): Promise<{ there: Peer[]; version
 }
 
 function tableOf(set: DataSet, results: Map<string, Run[]>): string {
-  const seconds = (value: number | undefined) => (value === undefined ? '' : `${value.toFixed(2)} s`);
-  const bytes = (value: number | undefined) => (value === undefined ? '' : formatBytes(value));
   const rows = [...results].map(([name, runs]) => {
-    const it = medianOf(runs);
+    const seconds = (of: (run: Run) => Seconds) => {
+      const part = (key: keyof Seconds, digits: number) => median(runs.map((run) => of(run)[key]))?.toFixed(digits);
+      const cpu = [part('own', 1), part('azurite', 1)].filter((each) => each !== undefined).join(' + ');
+      return `${part('elapsed', 2)} s (${cpu})`;
+    };
+    const bytes = (of: (run: Run) => number | undefined) => {
+      const value = median(runs.map(of));
+      return value === undefined ? '' : formatBytes(Math.round(value));
+    };
+    const requests = median(runs.map((run) => run.requests));
     return [
       name,
-      seconds(it.firstSeconds),
-      seconds(it.unchangedSeconds),
-      seconds(it.restoreSeconds),
-      bytes(it.storedBytes),
-      bytes(it.insertedBytes),
-      it.requests === undefined ? '' : formatCount(it.requests),
-      bytes(it.peakBytes),
+      seconds(({ first }) => first),
+      seconds(({ unchanged }) => unchanged),
+      seconds(({ restore }) => restore),
+      bytes(({ storedBytes }) => storedBytes),
+      bytes(({ insertedBytes }) => insertedBytes),
+      requests === undefined ? '' : formatCount(requests),
+      bytes(({ peakBytes }) => peakBytes),
     ];
   });
-  const head = ['', 'first', 'unchanged', 'restore', 'stored', 'one byte more adds', 'requests', 'peak memory'];
+  const head = ['', 'first', 'unchanged', 'restore', 'stored', 'a byte more adds', 'requests', 'peak memory'];
   return `### ${set.name}: ${formatCount(set.files)} files, ${formatBytes(set.bytes)}\n\n${markdownTable(head, rows)}\n`;
 }
 

@@ -122,12 +122,18 @@ async function countFiles(folder: string): Promise<{ files: number; bytes: numbe
   return { files, bytes };
 }
 
-/** Puts one byte into the middle of the largest file there is of noise; the answer takes it out again. */
-export async function withByteInserted<T>({ folder }: DataSet, work: () => Promise<T>): Promise<T> {
+/** Puts a byte into so many places of the file of noise, evenly spread, and takes them out again after the work. */
+export async function withBytesInserted<T>({ folder }: DataSet, places: number, work: () => Promise<T>): Promise<T> {
   const file = path.join(folder, 'noise.bin');
   const before = await readFile(file);
-  const middle = before.length >> 1;
-  await writeFile(file, Buffer.concat([before.subarray(0, middle), Buffer.from('!'), before.subarray(middle)]));
+  const pieces: Buffer[] = [];
+  for (let place = 0, from = 0; place < places; place += 1) {
+    const to = Math.floor(((place + 0.5) / places) * before.length);
+    pieces.push(before.subarray(from, to), Buffer.from('!'));
+    if (place === places - 1) pieces.push(before.subarray(to));
+    from = to;
+  }
+  await writeFile(file, Buffer.concat(pieces));
   try {
     return await work();
   } finally {

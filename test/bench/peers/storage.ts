@@ -10,6 +10,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BlobServiceClient } from '@azure/storage-blob';
 import { AZURITE_BLOB_PORT } from '../../../src/local/azurite.ts';
+import { cpuSecondsOf } from './measured-process.ts';
 
 export const CONNECTION =
   `DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;` +
@@ -24,6 +25,8 @@ export interface Storage {
   storedBytes(): Promise<number>;
   /** Requests since the last time it was asked. */
   requests(): Promise<number>;
+  /** CPU of Azurite since it began. */
+  cpuSeconds(): number;
   stop(): Promise<void>;
 }
 
@@ -56,6 +59,7 @@ export async function startStorage(folder: string): Promise<Storage> {
       counted = (await readFile(logFile, 'latin1')).split(' HTTP/1.1" ').length - 1;
       return counted - before;
     },
+    cpuSeconds: () => cpuSecondsOf(child.pid),
     async stop() {
       child.kill('SIGKILL');
       if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
