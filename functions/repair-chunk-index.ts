@@ -85,7 +85,7 @@ app.timer('checkChunkIndex', {
   },
 });
 
-/** `POST /api/repair-index`, or with `?root=aa` of one root only. */
+/** `POST /api/repair-index`, or with `?root=a` of one root only. */
 app.http('requestRepair', {
   methods: ['POST'],
   route: 'repair-index',
@@ -94,7 +94,7 @@ app.http('requestRepair', {
   handler: async (request, context) => {
     const root = request.query.get('root');
     if (root !== null && !isRoot(root)) {
-      const problem = 'A root of the chunk index is two hex digits.';
+      const problem = 'A root of the chunk index is one hex digit.';
       return { status: 400, jsonBody: new FirnError('FIRN_USAGE', { problem }).toJSON() };
     }
     const input: RepairRequest = { roots: root === null ? null : [root] };

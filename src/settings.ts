@@ -90,9 +90,9 @@ export const numberSettings = {
   flushRootsPerActivity: {
     env: 'FIRN_FLUSH_ROOTS_PER_ACTIVITY',
     unit: 'count',
-    fallback: 32,
+    fallback: 2,
     min: 1,
-    max: 256,
+    max: 16,
     about: 'roots of the chunk index that one activity flushes',
   },
   compressionLevel: {
@@ -139,7 +139,7 @@ export const numberSettings = {
     env: 'FIRN_CACHE_BYTES_MAX',
     unit: 'bytes',
     fallback: GiB,
-    // A 256th of it holds the largest shard that stays: 1,024 entries of 96 bytes.
+    // A 16th of it holds several of the largest shards that stay: 4,096 entries of 96 bytes each.
     min: 32 * MiB,
     max: 64 * GiB,
     about: 'size of the folder that FIRN_CACHE_FOLDER names; what was used least recently goes first',

@@ -22,14 +22,16 @@ import type { CallOptions } from '../storage/blob-store.ts';
 import { DiskCache } from './disk-cache.ts';
 import { Recorded } from './recorded.ts';
 import { lookupInRoot, tablesUnder } from './root-reader.ts';
-import { allRoots, PREFIX_DIGITS_MIN, rootOf } from './root-view.ts';
+import { allRoots, rootOf } from './root-view.ts';
 import { RootWriter } from './root-writer.ts';
 import { SessionViews } from './session-views.ts';
 import { SHARD_ENTRIES_MAX } from './shard.ts';
 import { ShardCache } from './shard-cache.ts';
 import { ShardStore } from './shard-store.ts';
 
-/** Roots flushed at the same time by one flush. */
+export { allRoots };
+
+/** Roots flushed at the same time by one flush; with the writers of each, 64 shards of at most 384 KiB. */
 const FLUSH_WORKERS = 16;
 /** Roots looked up at the same time by one lookup. */
 const LOOKUP_WORKERS = 16;
@@ -84,9 +86,6 @@ export function createChunkIndexes(state: SealedBlobs, options: ChunkIndexOption
 }
 
 export class ChunkIndex {
-  /** Hex digits of the shortest shard prefix: 256 roots. */
-  static readonly PREFIX_DIGITS_MIN = PREFIX_DIGITS_MIN;
-
   readonly #shards: ShardStore;
   readonly #views: SessionViews;
   readonly #entriesMax: number;

@@ -5,7 +5,7 @@
  *
  * The folder may be deleted at any time, also under a run, and shared by processes: files appear whole, and a file that
  * is gone, torn or damaged is as one that never was. It cannot fail a run: the first problem is reported, and the cache
- * is off from then on. Older versions of a shard are removed, and it never stays above its limit: each of the 256 roots
+ * is off from then on. Older versions of a shard are removed, and it never stays above its limit: each of the 16 roots
  * has an equal part of it for the shards of all repositories, since hashes spread evenly over the roots. So a write looks
  * at one small folder only, and a read at none. A lower limit takes effect root by root, as they are used.
  */

@@ -18,9 +18,10 @@ import { readLegacyPointer, readPacked, reasonOf } from './repair-survey.ts';
 import { isShardPrefix, rootOf } from './root-view.ts';
 import { isOfPrefix } from './shard-store.ts';
 
-const BLOBS_SAMPLED_MAX = 32;
+/** Of each root. */
+const BLOBS_SAMPLED_MAX = 512;
 /** Of each root: packed blobs, and pointers of each of them. */
-const PACKED_SAMPLED_MAX = 8;
+const PACKED_SAMPLED_MAX = 128;
 const POINTERS_SAMPLED_MAX = 64;
 const SETTLED_AFTER_MS = 24 * 60 * 60 * 1000;
 

@@ -6,6 +6,7 @@ import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
 import { FRAME_RAW_BYTES_MAX } from '../sealing/frame.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { KnownTar } from './known-tars.ts';
+import { rootNumberOf } from './root-view.ts';
 
 /** Why a place in a tar chunk makes no sense whatever that tar chunk is; undefined when it can be. */
 export function placeProblem({ frameBytes, offsetInFrame, rawBytes }: ChunkLocation): string | undefined {
@@ -107,7 +108,7 @@ export class RootCollector {
   }
 
   add(location: ChunkLocation, as: keyof CollectedRoot): void {
-    const number = Number.parseInt(location.hash.slice(0, 2), 16);
+    const number = rootNumberOf(location.hash);
     if (number < this.from || number >= this.#to || !this.#wanted(number)) return;
     let root = this.#roots.get(number);
     if (root === undefined) {

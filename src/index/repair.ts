@@ -24,10 +24,9 @@ import { removeRepairMarker, takeRepairMarker } from './marker.ts';
 import { isBefore, pointerProblem, RootCollector } from './repair-plan.ts';
 import { type RepairParts, type RootRepairOptions, repairRoot } from './repair-root.ts';
 import { Quarantine, type QuarantinedBlob, type Survey, surveyAll, surveyRest } from './repair-survey.ts';
-import { isShardPrefix } from './root-view.ts';
+import { allRoots, isShardPrefix, rootNumberOf } from './root-view.ts';
 import { removeShard, SHARD_PREFIX } from './shard-store.ts';
 
-const ROOTS = 256;
 /** 96 MiB of locations. */
 export const LOCATIONS_MAX = 1024 * 1024;
 
@@ -37,7 +36,7 @@ export interface RepairProgress {
 }
 
 export interface RepairOptions extends RootRepairOptions {
-  /** Roots to repair, two hex digits each; all where undefined. */
+  /** Roots to repair; all where undefined. */
   readonly roots?: readonly string[] | undefined;
   /** Who repairs, for people. */
   readonly owner: string;
@@ -86,9 +85,9 @@ export async function repairIndex(parts: RepairParts, options: RepairOptions): P
     throw error;
   }
 
-  const numbers = roots?.map((root) => Number.parseInt(root, 16));
+  const numbers = roots?.map(rootNumberOf);
   const inRepair = (root: number) => numbers === undefined || numbers.includes(root);
-  const last = numbers === undefined ? ROOTS : Math.max(...numbers) + 1;
+  const last = numbers === undefined ? allRoots.length : Math.max(...numbers) + 1;
   const quarantine = new Quarantine();
   const tars = new KnownTars();
   const totals = { listed: 0, roots: 0, entries: 0, shardsWritten: 0, shardsRemoved: 0, passes: 0 };
@@ -111,10 +110,10 @@ export async function repairIndex(parts: RepairParts, options: RepairOptions): P
     await (first ? surveyAll : surveyRest)(survey, collector, call);
     totals.passes += 1;
     for (; from < collector.to; from += 1) {
-      if (!inRepair(from)) continue;
+      const root = allRoots[from];
+      if (root === undefined || !inRepair(from)) continue;
       const { proved, pointers } = collector.take(from);
       const held = LocationTable.of(heldToTars(pointers, tars, quarantine));
-      const root = from.toString(16).padStart(2, '0');
       const { entries, written, removed } = await repairRoot(
         parts,
         root,

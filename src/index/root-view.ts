@@ -6,15 +6,17 @@
  */
 import { HASH_BYTES, type Hash } from '../sealing/keys.ts';
 
-/** Hex digits of the shortest shard prefix: 256 roots. */
-export const PREFIX_DIGITS_MIN = 2;
+/** Hex digits of the shortest shard prefix: 16 roots. */
+export const PREFIX_DIGITS_MIN = 1;
 const PREFIX_DIGITS_MAX = 2 * HASH_BYTES;
 
 const prefixPattern = new RegExp(`^[0-9a-f]{${PREFIX_DIGITS_MIN},${PREFIX_DIGITS_MAX}}$`);
 export const hexDigits = [...'0123456789abcdef'];
 
 /** All roots, ascending. */
-export const allRoots = hexDigits.flatMap((first) => hexDigits.map((second) => first + second));
+export const allRoots: readonly string[] = Array.from({ length: 16 ** PREFIX_DIGITS_MIN }, (_, number) =>
+  number.toString(16).padStart(PREFIX_DIGITS_MIN, '0'),
+);
 
 /** Blobs under `chunk-index/` with other names are not Firn's. */
 export function isShardPrefix(text: string): boolean {
@@ -23,6 +25,11 @@ export function isShardPrefix(text: string): boolean {
 
 export function rootOf(hashOrPrefix: string): string {
   return hashOrPrefix.slice(0, PREFIX_DIGITS_MIN);
+}
+
+/** The place of that root among all roots. */
+export function rootNumberOf(hashOrPrefix: string): number {
+  return Number.parseInt(rootOf(hashOrPrefix), 16);
 }
 
 export interface ListedShard {

@@ -2,20 +2,20 @@
  * Merges locations into the shards of one root, splits what grows over the threshold, and heals what an interrupted
  * split left.
  *
- * Locations go to the shallowest shard on their path; where there is none, to a new one at the depth of its siblings,
- * created only after a fresh listing. A split writes all children before it deletes the parent, with the ETag that was
+ * Locations go to the shallowest shard on their path; where there is none, to a new one at the depth of its siblings (or
+ * deeper, where more come than one shard may hold), created only after a fresh listing. A split writes all children before it deletes the parent, with the ETag that was
  * read: when that changed, it pushes down what came since and tries again. So a location only ever moves to a deeper
  * shard on its path and is never in none, and a reader that goes from the top down cannot miss it. Whatever dies in
  * between leaves parent and children side by side; a flush that touches the root pushes such a parent down again.
  */
 import pMap from 'p-map';
-import type { ChunkLocation } from '../chunks/location.ts';
+import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
 import { FirnError } from '../errors.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
-import { type ListedShard, PREFIX_DIGITS_MIN } from './root-view.ts';
+import { type ListedShard, PREFIX_DIGITS_MIN, type RootView } from './root-view.ts';
 import type { SessionViews } from './session-views.ts';
-import { mergeFromParent, mergeShard, type ShardMerge } from './shard.ts';
+import { mergeFromParent, mergeShard, planShards, type ShardMerge } from './shard.ts';
 import type { StoredShard } from './shard-cache.ts';
 import type { ShardStore } from './shard-store.ts';
 
@@ -105,9 +105,8 @@ export class RootWriter {
       const view = await this.#viewFor(left, digits);
       const lost: ChunkLocation[] = [];
       const failures: unknown[] = [];
-      const groups = Map.groupBy(left, ({ hash }) => view.placeOf(hash, digits));
       await pMap(
-        groups,
+        this.#placesOf(left, view, digits),
         async ([prefix, group]) => {
           try {
             const merged = await this.#mergeInto(prefix, view.get(prefix), group, merge);
@@ -127,6 +126,20 @@ export class RootWriter {
       }
     }
     return added;
+  }
+
+  /** The locations by the shard they go to. More than a new shard may hold are cut into those that it would split into. */
+  #placesOf(locations: readonly ChunkLocation[], view: RootView, digits: number): Map<string, ChunkLocation[]> {
+    const { entriesMax } = this.#parts;
+    const places = Map.groupBy(locations, ({ hash }) => view.placeOf(hash, digits));
+    for (const [prefix, group] of [...places]) {
+      if (group.length <= entriesMax || view.get(prefix) !== undefined) continue;
+      places.delete(prefix);
+      for (const [below, table] of planShards(prefix, LocationTable.of(group), entriesMax)) {
+        places.set(below, [...table.locations()]);
+      }
+    }
+    return places;
   }
 
   /** A view of the root; a listing of this flush where a shard has to be created. */

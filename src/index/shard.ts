@@ -2,8 +2,8 @@
 import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
 import { hexDigits } from './root-view.ts';
 
-/** A shard over this many entries splits sixteen ways: 96 KiB, so that one read answers a lookup. */
-export const SHARD_ENTRIES_MAX = 1_024;
+/** A shard over this many entries splits sixteen ways: 384 KiB, so that one read answers a lookup. */
+export const SHARD_ENTRIES_MAX = 4_096;
 
 export interface ShardMerge {
   readonly table: LocationTable;

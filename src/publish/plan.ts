@@ -18,6 +18,7 @@ import {
   sweepIfAbandoned,
 } from '../archive/receipt.ts';
 import { FirnError, isFirnError } from '../errors.ts';
+import { allRoots } from '../index/chunk-index.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import { headDifference, publishConflict } from '../snapshots/head-difference.ts';
 import {
@@ -56,13 +57,13 @@ export interface PlanReference {
   readonly snapshot: string;
 }
 
-/** A range of roots of the chunk index, `to` excluded. */
+/** A range of the roots of the chunk index by their numbers, `to` excluded. */
 export interface RootRange {
   readonly from: number;
   readonly to: number;
 }
 
-export const wholeIndex: RootRange = { from: 0, to: 256 };
+export const wholeIndex: RootRange = { from: 0, to: allRoots.length };
 
 /** What is known of a source when a publish is planned. */
 export interface PublishCandidates {
@@ -104,11 +105,6 @@ export function selectReceipts(candidates: PublishCandidates, receiptsMax: numbe
   const gap = batches.findIndex((batch) => !ready.has(batch));
   const contiguous = gap < 0 ? batches : batches.slice(0, gap);
   return { batches: contiguous.slice(0, receiptsMax), stale };
-}
-
-/** The shard prefix of a root, 0 to 255. */
-export function rootPrefix(root: number): string {
-  return root.toString(16).padStart(2, '0');
 }
 
 /** Roots in groups, one group an activity. */

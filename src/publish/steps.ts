@@ -7,7 +7,7 @@ import { type Receipt, readChanges, readLocations } from '../archive/receipt.ts'
 import { isFirnError } from '../errors.ts';
 import { applyChanges } from '../filetree/apply-changes.ts';
 import type { Change, FolderTotals } from '../filetree/entry.ts';
-import type { FlushReport } from '../index/chunk-index.ts';
+import { allRoots, type FlushReport } from '../index/chunk-index.ts';
 import type { Hash } from '../sealing/keys.ts';
 import { headDifference, publishConflict } from '../snapshots/head-difference.ts';
 import type { Snapshot } from '../snapshots/snapshot.ts';
@@ -15,7 +15,7 @@ import type { Head } from '../snapshots/snapshot-store.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { mergeChanges } from './merge-changes.ts';
 import type { PublishParts } from './parts.ts';
-import { type Plan, type PlanReference, type RootRange, rootPrefix, withPlan } from './plan.ts';
+import { type Plan, type PlanReference, type RootRange, withPlan } from './plan.ts';
 import { retireBatches, retirePublished } from './retire.ts';
 
 /** What `buildFiletrees` answers; small enough to travel through an orchestration. */
@@ -50,9 +50,11 @@ export async function flushShards(
       const reports: FlushReport[] = [];
       for (const receipt of receipts) {
         const table = await readLocations(parts.state, receipt, options);
-        for (let root = range.from; table && root < range.to; root += 1) {
-          index.record(table.locationsUnder(rootPrefix(root)));
-          if (index.recordedCount >= LOCATIONS_AT_ONCE) reports.push(await index.flush(options));
+        for (const root of allRoots.slice(range.from, range.to)) {
+          for (const location of table?.locationsUnder(root) ?? []) {
+            index.record([location]);
+            if (index.recordedCount >= LOCATIONS_AT_ONCE) reports.push(await index.flush(options));
+          }
         }
       }
       reports.push(await index.flush(options));

@@ -21,6 +21,7 @@ import { chunkWriterSizes } from '../../src/chunks/chunk-writer.ts';
 import { LocationTable } from '../../src/chunks/location.ts';
 import { tarEntryBytes } from '../../src/chunks/tar.ts';
 import { type TarMember, tarHashOf, tarLocations } from '../../src/chunks/tar-bundle.ts';
+import { allRoots, rootNumberOf } from '../../src/index/root-view.ts';
 import type { Hash, Keys } from '../../src/sealing/keys.ts';
 import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
 import type { BlobProperties, BlobStore } from '../../src/storage/blob-store.ts';
@@ -32,7 +33,7 @@ const SEAL_BYTES = 68;
 
 export interface GeneratedOptions {
   readonly chunks: number;
-  /** All hashes begin with one of so many roots, 256 where undefined. */
+  /** All hashes begin with one of so many roots, all where undefined. */
   readonly roots?: number | undefined;
   /** Chunks in a tar chunk at most; as many as fit where undefined. */
   readonly membersMax?: number | undefined;
@@ -45,10 +46,10 @@ export interface Generated {
 }
 
 /** The hash of the n-th chunk. Numbers beyond those that were generated are chunks that are new. */
-export function chunkHash(n: number, roots = 256): Hash {
+export function chunkHash(n: number, roots = allRoots.length): Hash {
   const hash = createHash('sha256').update(`generated chunk ${n}`).digest('hex');
-  if (roots === 256) return hash;
-  return (Number.parseInt(hash.slice(0, 2), 16) % roots).toString(16).padStart(2, '0') + hash.slice(2);
+  const root = allRoots[rootNumberOf(hash) % roots] ?? '';
+  return root + hash.slice(root.length);
 }
 
 /** Numbers in [0, 1) from a seed (mulberry32). */

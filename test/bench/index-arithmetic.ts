@@ -8,9 +8,12 @@
 import { LOCATION_BYTES } from '../../src/chunks/location.ts';
 import { KNOWN_TAR_BYTES } from '../../src/index/known-tars.ts';
 import { LOCATIONS_MAX } from '../../src/index/repair.ts';
+import { allRoots, PREFIX_DIGITS_MIN } from '../../src/index/root-view.ts';
 import { LISTED_AT_ONCE_MAX } from '../../src/index/session-views.ts';
 import { SHARD_ENTRIES_MAX } from '../../src/index/shard.ts';
 import { LIST_PAGE_ITEMS, type Traffic } from '../kit/counted-store.ts';
+
+const ROOTS = allRoots.length;
 
 /** A table has a header of 16 bytes, its one frame a header of 52 and a tag of 16. */
 export const SHARD_OVERHEAD_BYTES = 84;
@@ -36,7 +39,7 @@ export interface ShardLevel {
 export function shardLevels(chunks: number, entriesMax = SHARD_ENTRIES_MAX): ShardLevel[] {
   const levels: ShardLevel[] = [];
   let aboveIsShard = 0;
-  for (let digits = 2; aboveIsShard < 1 - 1e-9; digits += 1) {
+  for (let digits = PREFIX_DIGITS_MIN; aboveIsShard < 1 - 1e-9; digits += 1) {
     const isShard = poissonAtMost(entriesMax, chunks / 16 ** digits);
     const notEmpty = 1 - Math.exp(-chunks / 16 ** digits);
     const shards = 16 ** digits * (isShard - aboveIsShard) * notEmpty;
@@ -65,9 +68,9 @@ export function pagesOf(items: number): number {
 }
 
 /** Listed at once by a session while there are no more; else root by root, after a listing that was given up. */
-export function sessionListPages(shards: number, roots = 256): number {
+export function sessionListPages(shards: number, roots = ROOTS): number {
   if (shards <= LISTED_AT_ONCE_MAX) return 1;
-  return pagesOf(LISTED_AT_ONCE_MAX + 1) + roots * pagesOf(shards / 256);
+  return pagesOf(LISTED_AT_ONCE_MAX + 1) + roots * pagesOf(shards / ROOTS);
 }
 
 /** What a repair reads of a repository: chunk blobs under `chunks/`, tar chunks among them, each with packed pointers. */
@@ -89,14 +92,14 @@ export interface RepairCost {
 /** A repair from nothing. */
 export function repairCost(chunks: number, { blobs, tars }: ChunkBlobs, entriesMax = SHARD_ENTRIES_MAX): RepairCost {
   const shards = shardsOf(shardLevels(chunks, entriesMax));
-  const rootsAtOnce = Math.max(1, Math.min(256, Math.floor((256 * LOCATIONS_MAX) / chunks)));
-  const passes = Math.ceil(256 / rootsAtOnce);
+  const rootsAtOnce = Math.max(1, Math.min(ROOTS, Math.floor((ROOTS * LOCATIONS_MAX) / chunks)));
+  const passes = Math.ceil(ROOTS / rootsAtOnce);
   // The first pass lists all of `chunks/` at once, the others the roots that are left, one by one.
   let lists = pagesOf(blobs) + passes * pagesOf(tars);
-  for (let pass = 1; pass < passes; pass += 1) lists += (256 - pass * rootsAtOnce) * pagesOf(blobs / 256);
+  for (let pass = 1; pass < passes; pass += 1) lists += (ROOTS - pass * rootsAtOnce) * pagesOf(blobs / ROOTS);
   // Each root before it is written and after it, and once all of them.
-  lists += 2 * 256 * pagesOf(shards / 256) + pagesOf(shards);
-  const held = Math.max(Math.min(chunks, LOCATIONS_MAX), chunks / 256);
+  lists += 2 * ROOTS * pagesOf(shards / ROOTS) + pagesOf(shards);
+  const held = Math.max(Math.min(chunks, LOCATIONS_MAX), chunks / ROOTS);
   return {
     passes,
     lists,

@@ -1,4 +1,5 @@
 /** The arithmetic of `index-arithmetic.ts` carried on to sizes that nobody measures here, from a measured shape. Pure. */
+import { allRoots } from '../../src/index/root-view.ts';
 import { numberSettings } from '../../src/settings.ts';
 import { noTraffic, type Traffic } from '../kit/counted-store.ts';
 import {
@@ -63,7 +64,7 @@ export function paperOf(chunks: number, shape: Shape): Paper {
     bytesRead: touchedBytes,
   };
   const roots = numberSettings.flushRootsPerActivity.fallback;
-  const activities = 256 / roots;
+  const activities = allRoots.length / roots;
   const publish = {
     ...coldLookup,
     lists: activities * sessionListPages(shards, roots),

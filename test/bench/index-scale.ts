@@ -3,7 +3,7 @@
  *
  *     --chunks <n>      chunks of the generated repository (1,000,000)
  *     --series <n,…>    sizes for the memory and time of repair (a quarter, half, once, twice and four times that)
- *     --one-root <n>    chunks that all lie in one of the 256 roots, as in a repository 256 times as large (as --chunks)
+ *     --one-root <n>    chunks that all lie in one of the 16 roots, as in a repository 16 times as large (as --chunks)
  *     --json            one JSON object in the place of tables
  *
  * What is measured, and how, is in `index-measurements.ts`; docs/scale.md has the figures of a run and what follows.

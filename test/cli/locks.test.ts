@@ -221,7 +221,7 @@ describe('who has to wait for a lock', () => {
     const { repository, containers } = await createCli();
     const lock = await hold(repository, 'publish-docs');
     const stderr = collector();
-    const repairing = runCli(['repair-index', '--root', 'aa'], { containers, stderr });
+    const repairing = runCli(['repair-index', '--root', 'a'], { containers, stderr });
     await vi.waitUntil(() => stderr.text().includes('Waiting for it.'), { interval: 5 });
     await lock.release();
     expect(await repairing).toMatchObject({ code: 0 });

@@ -23,7 +23,7 @@ describe('firn repair-index', () => {
     expect(json).toEqual([
       {
         repository: name,
-        roots: 256,
+        roots: 16,
         listed: 3,
         entries: 2,
         shardsWritten: 2,
@@ -44,11 +44,11 @@ describe('firn repair-index', () => {
     const { cli } = await createCli();
     const folder = await temporaryFolderOf({ a: 'one' });
     await cli('archive', folder, '--source', 'docs');
-    expect(await cli('repair-index', '--root', 'AA')).toMatchObject({
+    expect(await cli('repair-index', '--root', 'A')).toMatchObject({
       code: 0,
       stdout: expect.stringMatching(/^1 root repaired from 2 blobs/),
     });
-    for (const root of ['a', 'aaa', 'xy']) {
+    for (const root of ['aa', '10', 'g']) {
       expect(await cli('repair-index', '--root', root, '--json')).toMatchObject({
         code: 2,
         errors: [{ error: 'FIRN_USAGE' }],

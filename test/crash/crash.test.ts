@@ -78,9 +78,11 @@ describe.each(variants)('a process that dies ($name)', (variant) => {
   it('anywhere loses nothing, publishes nothing broken, and leaves nothing behind', {
     timeout: 3_600_000,
   }, async () => {
+    let splits = 0;
     for (const [at, step] of scenario.steps.entries()) {
       const whole = new Life();
       await step.run(startProcess(copyOf(worlds[at]!), whole));
+      splits += whole.operations.filter((operation) => operation.startsWith('delete chunk-index/')).length;
       const chunkBlobs = await chunkBlobsAfter(at);
       const deaths = [...deathsOf(whole), ...failuresOf(whole)];
       expect(deaths.length).toBeGreaterThan(5);
@@ -101,5 +103,6 @@ describe.each(variants)('a process that dies ($name)', (variant) => {
         `  ${step.name}: ${whole.operations.length} operations, ${tried} of ${deaths.length} deaths and failures\n`,
       );
     }
+    expect(splits).toBeGreaterThan(0);
   });
 });

@@ -51,9 +51,9 @@ const SCHEDULES = isComplete ? 300 : 6;
 /** Small batches, and a snapshot of each: so a slow publisher may meet the second of a fast one. */
 const environment = { FIRN_BATCH_RECORDS_MAX: '3', FIRN_PUBLISH_RECEIPTS_MAX: '1' };
 const settings = readSettings(environment).settings;
-const root = 'aa';
+const root = 'a';
 /** Here one shard has room for what two add, but not both. */
-const other = 'bb';
+const other = 'b';
 
 /** A text whose chunk lies under one root, so that all meet in one shard, which splits. */
 function textUnder(repository: Repository, name: string, under = root): string {
@@ -175,6 +175,12 @@ async function runOne(
     await runTimers(world);
     const { expected, versions } = prepared;
     await checkWorld(world, { expected, versions, chunkBlobs: 10 });
+    // All of it lies in shards that were split.
+    for (const full of [root, other]) {
+      const below = `chunk-index/${full}`;
+      const shards = await Array.fromAsync(world.account.container('firn-state').list({ prefix: below }));
+      expect(shards.filter(({ name }) => name !== below).length).toBeGreaterThan(1);
+    }
   } catch (error) {
     const order = schedule.trace.join('\n');
     throw new Error(`seed ${seed}: ${error instanceof Error ? error.message : error}\n${order}`, { cause: error });

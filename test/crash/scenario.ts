@@ -111,20 +111,20 @@ export async function createScenario(variant: Variant, world: World): Promise<Sc
   const known = (name: string, content: string) => versions.set(name, (versions.get(name) ?? new Set()).add(content));
 
   const first: Record<string, string> = {
-    'a/one': textUnder(repository, 'aa', 'one'),
-    'a/two': textUnder(repository, 'aa', 'two'),
+    'a/one': textUnder(repository, 'a', 'one'),
+    'a/two': textUnder(repository, 'a', 'two'),
     same: 'the same in both',
     empty: '',
-    // Two chunks fill the shard aa; the next step that adds to it splits it, with what is published already.
-    'b/three': textUnder(repository, 'cc', 'three'),
+    // Two chunks fill the shard a; the next step that adds to it splits it, with what is published already.
+    'b/three': textUnder(repository, 'c', 'three'),
   };
   const second: Record<string, string> = {
-    'a/one': textUnder(repository, 'aa', 'one again'),
-    'c/four': textUnder(repository, 'aa', 'four'),
-    'c/five': textUnder(repository, 'aa', 'five'),
+    'a/one': textUnder(repository, 'a', 'one again'),
+    'c/four': textUnder(repository, 'a', 'four'),
+    'c/five': textUnder(repository, 'a', 'five'),
   };
   const docs: Record<string, string> = { same: 'the same in both', only: 'only in docs' };
-  const local: Record<string, string> = { 'x.txt': 'local x', 'y.txt': textUnder(repository, 'aa', 'local y') };
+  const local: Record<string, string> = { 'x.txt': 'local x', 'y.txt': textUnder(repository, 'a', 'local y') };
   for (const [path_, content] of Object.entries({ ...first })) known(`photos/${path_}`, content);
   for (const [path_, content] of Object.entries(second)) known(`photos/${path_}`, content);
   for (const [path_, content] of Object.entries(docs)) known(`docs/${path_}`, content);

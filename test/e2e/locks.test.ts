@@ -1,5 +1,6 @@
 /** The lock of a hosted publish: one run holds it over all its activities, also over the death of its host. */
 import { expect, test } from 'vitest';
+import { rootOf } from '../../src/index/root-view.ts';
 import { hostFunctions } from '../../src/local/stack.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import type { Repository } from '../../src/repository.ts';
@@ -60,6 +61,6 @@ test('a run waits for the lock of its source, holds it between its activities, n
 
 /** Another content, whose chunk is in the same root of the index. */
 function inTheSameShard({ keys }: Repository, content: string): string {
-  const rootOf = (text: string) => keys.hash(Buffer.from(text)).slice(0, 2);
-  for (let n = 0; ; n += 1) if (rootOf(`${content} ${n}`) === rootOf(content)) return `${content} ${n}`;
+  const rootOfText = (text: string) => rootOf(keys.hash(Buffer.from(text)));
+  for (let n = 0; ; n += 1) if (rootOfText(`${content} ${n}`) === rootOfText(content)) return `${content} ${n}`;
 }

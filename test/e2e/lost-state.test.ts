@@ -101,7 +101,7 @@ test('what was archived comes back whole when the state is lost but for its jour
   for (const name of lost) await state.store.delete(name);
 
   expect(await firn('repair-index')).toMatchObject([
-    { roots: 256, shardsRemoved: 0, quarantinedCount: 0, finished: true },
+    { roots: 16, shardsRemoved: 0, quarantinedCount: 0, finished: true },
   ]);
   // Heads come back with the first question for them.
   expect(await namesOf(state.store, 'heads/')).toEqual([]);

@@ -7,6 +7,7 @@ import { publishNow } from '../../src/local/demo/watch.ts';
 import { eventTypes, type HistoryEvent } from '../../src/local/durable/protocol.ts';
 import { hostFunctions } from '../../src/local/stack.ts';
 import { readSourceState } from '../../src/publish/due.ts';
+import { wholeIndex } from '../../src/publish/plan.ts';
 import type { Snapshot } from '../../src/snapshots/snapshot.ts';
 import { type FaultyProxy, startFaultyProxy } from '../kit/faulty-proxy.ts';
 import { contentOf } from '../kit/repository.ts';
@@ -200,7 +201,7 @@ describe('through the hosted functions on Azurite', () => {
     onTestFinished(() => proxy.stop());
     const storage = { ...environment, FIRN_STORAGE: proxy.connectionString };
     await using host = await hostFunctions(storage, { httpPort: 0 });
-    const flushes = 256 / hosted.repository.settings.flushRootsPerActivity;
+    const flushes = wholeIndex.to / hosted.repository.settings.flushRootsPerActivity;
     let parent: Snapshot | undefined;
     for (const [held, others] of [
       ['filetrees', new Array<string>(flushes).fill('flushShards')],

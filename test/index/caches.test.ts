@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { LocationTable } from '../../src/chunks/location.ts';
 import type { FirnError } from '../../src/errors.ts';
 import { type ChunkIndex, createChunkIndexes } from '../../src/index/chunk-index.ts';
+import { allRoots } from '../../src/index/root-view.ts';
 import { LISTED_AT_ONCE_MAX } from '../../src/index/session-views.ts';
 import { ShardCache } from '../../src/index/shard-cache.ts';
 import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
@@ -12,7 +13,7 @@ import { temporaryFolder } from '../kit/local-tree.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
 import { flushed, keys, locationsIn, missingFrom, open, watched } from './index-kit.ts';
 
-const roots = ['ab', 'cd', 'ef'];
+const roots = ['a', 'c', 'e'];
 const locations = roots.flatMap((root) => locationsIn(root, 5));
 
 interface Seen {
@@ -22,6 +23,7 @@ interface Seen {
   process(options?: {
     cacheFolder?: string;
     cacheFolderBytesMax?: number;
+    shardEntriesMax?: number;
     onWarning?: (error: FirnError) => void;
   }): () => ChunkIndex;
   reads(): string[];
@@ -64,30 +66,30 @@ describe('the sessions of one process', () => {
     const { store, calls, process } = await filled();
     const createIndex = process();
     await missingFrom(createIndex(), locations);
-    const published = locationsIn('cd', 2, 'published');
+    const published = locationsIn('c', 2, 'published');
     await flushed(open(store), published);
     calls.length = 0;
     expect(await missingFrom(createIndex(), [...locations, ...published])).toEqual([]);
-    expect(calls.sort()).toEqual(['list chunk-index/', 'read chunk-index/cd']);
+    expect(calls.sort()).toEqual(['list chunk-index/', 'read chunk-index/c']);
   });
 
   test('ask storage for no shard that is not there, and write over what they read without reading it again', async () => {
     const { calls, process } = await filled();
     const index = process()();
-    expect((await index.lookup(locationsIn('99', 50).map(({ hash }) => hash))).size).toBe(0);
+    expect((await index.lookup(locationsIn('9', 50).map(({ hash }) => hash))).size).toBe(0);
     expect(calls).toEqual(['list chunk-index/']);
     await missingFrom(index, locations);
     calls.length = 0;
-    await flushed(index, locationsIn('ab', 1, 'new'));
-    expect(calls).toEqual(['replace chunk-index/ab']);
-    expect(await missingFrom(index, locationsIn('ab', 1, 'new'))).toEqual([]);
-    expect(calls).toEqual(['replace chunk-index/ab']);
+    await flushed(index, locationsIn('a', 1, 'new'));
+    expect(calls).toEqual(['replace chunk-index/a']);
+    expect(await missingFrom(index, locationsIn('a', 1, 'new'))).toEqual([]);
+    expect(calls).toEqual(['replace chunk-index/a']);
   });
 
   test('find what they wait to flush, while it is flushed', async () => {
     const { process } = await filled();
     const index = process()();
-    const fresh = locationsIn('ab', 3, 'fresh');
+    const fresh = locationsIn('a', 3, 'fresh');
     index.record(fresh);
     const flushing = index.flush();
     expect((await index.lookup(fresh.map(({ hash }) => hash))).size).toBe(3);
@@ -99,7 +101,7 @@ describe('the sessions of one process', () => {
 test('an index of more shards than one listing takes is listed root by root', async () => {
   const store = createMemoryBlobStore();
   for (let n = 0; n <= LISTED_AT_ONCE_MAX; n += 1) {
-    await store.create(`chunk-index/00${n.toString(16).padStart(4, '0')}`, Buffer.from('not looked at'));
+    await store.create(`chunk-index/0${n.toString(16).padStart(4, '0')}`, Buffer.from('not looked at'));
   }
   await flushed(open(store), locations);
   const { store: seen, calls } = watched(store);
@@ -113,7 +115,7 @@ test('an index of more shards than one listing takes is listed root by root', as
 
 test('memory is bounded in bytes, and what was used last stays', () => {
   const cache = new ShardCache(10_000);
-  const table = LocationTable.of(locationsIn('ab', 30));
+  const table = LocationTable.of(locationsIn('a', 30));
   for (let n = 0; n < 50; n += 1) {
     cache.set(`a${n}`, { table, etag: '1' });
     expect(cache.bytes).toBeLessThanOrEqual(10_000);
@@ -130,10 +132,10 @@ describe('a cache folder', () => {
     await missingFrom(process({ cacheFolder })(), locations);
     const files = await filesIn(cacheFolder);
     expect(files).toHaveLength(3);
-    await flushed(open(store), locationsIn('ab', 1, 'published'));
+    await flushed(open(store), locationsIn('a', 1, 'published'));
     calls.length = 0;
     expect(await missingFrom(process({ cacheFolder })(), locations)).toEqual([]);
-    expect(reads()).toEqual(['read chunk-index/ab']);
+    expect(reads()).toEqual(['read chunk-index/a']);
     const now = await filesIn(cacheFolder);
     expect(now).toHaveLength(3);
     expect(now.filter((file) => !files.includes(file))).toHaveLength(1);
@@ -144,11 +146,11 @@ describe('a cache folder', () => {
   test('has what a process wrote itself, and forgets a shard that was split', async () => {
     const { process, reads } = await filled();
     const cacheFolder = await temporaryFolder();
-    const added = locationsIn('ab', 1100, 'many');
-    await flushed(process({ cacheFolder })(), added);
+    const added = locationsIn('a', 1_100, 'many');
+    await flushed(process({ cacheFolder, shardEntriesMax: 1_000 })(), added);
     const names = (await filesIn(cacheFolder)).map((file) => path.basename(file).split('.')[0]);
     expect(names).toHaveLength(16);
-    expect(names).not.toContain('ab');
+    expect(names).not.toContain('a');
     const before = reads().length;
     expect(await missingFrom(process({ cacheFolder })(), added)).toEqual([]);
     expect(reads()).toHaveLength(before);
@@ -164,16 +166,16 @@ describe('a cache folder', () => {
     for (const file of await filesIn(cacheFolder)) await writeFile(file, 'torn');
     expect(await missingFrom(process(options)(), locations)).toEqual([]);
     await rm(cacheFolder, { recursive: true });
-    await flushed(kept(), locationsIn('ab', 1, 'after'));
+    await flushed(kept(), locationsIn('a', 1, 'after'));
     await Promise.all(
       Array.from({ length: 8 }, async (_, n) => {
         const index = process(options)();
-        await flushed(index, locationsIn('cd', 3, `shared ${n}`));
+        await flushed(index, locationsIn('c', 3, `shared ${n}`));
         expect(await missingFrom(index, locations)).toEqual([]);
       }),
     );
     const names = (await filesIn(cacheFolder)).map((file) => path.basename(file));
-    expect(names.filter((name) => !/^[0-9a-f]{2}(\.[0-9a-f]{16}){2}\.\d+$/.test(name))).toEqual([]);
+    expect(names.filter((name) => !/^[0-9a-f](\.[0-9a-f]{16}){2}\.\d+$/.test(name))).toEqual([]);
     expect(warnings).toEqual([]);
   });
 
@@ -191,10 +193,10 @@ describe('a cache folder', () => {
   test('holds no more than its limit; what did not stay is read from storage again', async () => {
     const { process, reads } = await filled();
     const cacheFolder = await temporaryFolder();
-    const added = locationsIn('ab', 1100, 'many');
-    await flushed(process()(), added);
+    const added = locationsIn('a', 1_100, 'many');
+    await flushed(process({ shardEntriesMax: 1_000 })(), added);
     for (const rootBytesMax of [1_000_000, 20_000, 1_000]) {
-      const options = { cacheFolder, cacheFolderBytesMax: 256 * rootBytesMax };
+      const options = { cacheFolder, cacheFolderBytesMax: allRoots.length * rootBytesMax };
       for (const run of ['first', 'second']) {
         const before = reads().length;
         expect(await missingFrom(process(options)(), added)).toEqual([]);
@@ -245,7 +247,7 @@ describe('a cache folder', () => {
     const warnings: FirnError[] = [];
     const index = seen.process({ cacheFolder, onWarning: (error) => warnings.push(error) })();
     expect(await missingFrom(index, locations)).toEqual([]);
-    await flushed(index, locationsIn('ab', 1, 'more'));
+    await flushed(index, locationsIn('a', 1, 'more'));
     expect(warnings.map(({ code }) => code)).toEqual(['FIRN_CACHE_UNUSABLE']);
   });
 });

@@ -5,13 +5,17 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { LOCATION_BYTES } from '../../src/chunks/location.ts';
 import { chooseEvicted, type UsedFile } from '../../src/index/bounded-folder.ts';
 import { DiskCache } from '../../src/index/disk-cache.ts';
+import { allRoots } from '../../src/index/root-view.ts';
+import { SHARD_ENTRIES_MAX } from '../../src/index/shard.ts';
+import { numberSettings } from '../../src/settings.ts';
 import { temporaryPath } from '../../src/storage/local-files.ts';
 import { temporaryFolder } from '../kit/local-tree.ts';
 import { bodyOf, type CacheUse, useCache } from './cache-user.ts';
 
-const ROOTS = 256;
+const ROOTS = allRoots.length;
 const run = promisify(execFile);
 const cacheUser = fileURLToPath(new URL('cache-user.ts', import.meta.url));
 
@@ -73,7 +77,7 @@ describe('a cache folder', () => {
         const used = new Map<string, number>();
         for (const { op, scope, shard, version, bytes } of steps) {
           const cache = caches[scope]!;
-          const prefix = `ab${shard}`;
+          const prefix = `a${shard}`;
           const body = bodyOf(`${scope} ${prefix}`, `${version}`, bytes);
           const name = `${scope} ${prefix} ${version} ${bytes}`;
           const versions = [...used.keys()].filter((each) => each.startsWith(`${scope} ${prefix} `));
@@ -110,36 +114,40 @@ describe('a cache folder', () => {
 
   test('holds its limit over all roots and repositories', async () => {
     const folder = await temporaryFolder();
-    const roots = Array.from({ length: 64 }, (_, n) => n.toString(16).padStart(2, '0'));
     for (const scope of ['one', 'two', 'three']) {
       const cache = new DiskCache({ folder, bytesMax: ROOTS * 250, scope });
-      await Promise.all(roots.map((prefix) => cache.write(prefix, '1', Buffer.alloc(100))));
+      await Promise.all(allRoots.map((prefix) => cache.write(prefix, '1', Buffer.alloc(100))));
     }
-    expect(await namesIn(folder)).toHaveLength(2 * roots.length);
+    expect(await namesIn(folder)).toHaveLength(2 * ROOTS);
+  });
+
+  test('that is as small as may be has room for the largest shard in each root', () => {
+    const sealedBytesMax = SHARD_ENTRIES_MAX * LOCATION_BYTES + 1024;
+    expect(numberSettings.cacheFolderBytesMax.min / ROOTS).toBeGreaterThan(sealedBytesMax);
   });
 
   test('keeps a limit that was lowered, from the first use on, even when it is only read', async () => {
     const folder = await temporaryFolder();
     const write = new DiskCache({ folder, bytesMax: ROOTS * 1000, scope: 'one' });
-    for (let n = 0; n < 10; n += 1) await write.write(`ab${n}`, '1', Buffer.alloc(100));
+    for (let n = 0; n < 10; n += 1) await write.write(`a${n}`, '1', Buffer.alloc(100));
     const read = new DiskCache({ folder, bytesMax: ROOTS * 400, scope: 'one' });
-    await read.read('ab0', { etag: '1', storedBytes: 100 });
+    await read.read('a0', { etag: '1', storedBytes: 100 });
     expect(await bytesIn(folder)).toBeLessThanOrEqual(400);
   });
 
   test('loses the temporary files of writers that died, but not those of writers at work, nor files of others', async () => {
     const folder = await temporaryFolder();
-    const root = path.join(folder, 'chunk-index', 'ab');
+    const root = path.join(folder, 'chunk-index', 'a');
     await mkdir(root, { recursive: true });
     const temporary = temporaryPath(root);
     await writeFile(temporary, 'left');
     await writeFile(path.join(root, 'a note'), 'mine');
     const options = { folder, bytesMax: ROOTS * 100, scope: 'one' };
-    await new DiskCache(options).write('ab', '1', Buffer.alloc(90));
+    await new DiskCache(options).write('a', '1', Buffer.alloc(90));
     expect(await readdir(root)).toContain(path.basename(temporary));
     const later = Date.now() + 2 * 60 * 60 * 1000;
-    await new DiskCache({ ...options, now: () => later }).read('ab', { etag: '1', storedBytes: 90 });
-    expect((await readdir(root)).sort()).toEqual(['a note', expect.stringMatching(/^ab\..*\.90$/)]);
+    await new DiskCache({ ...options, now: () => later }).read('a', { etag: '1', storedBytes: 90 });
+    expect((await readdir(root)).sort()).toEqual(['a note', expect.stringMatching(/^a\..*\.90$/)]);
   });
 
   test('is shared by processes that read, write and make room at once', async () => {

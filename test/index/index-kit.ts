@@ -114,7 +114,7 @@ export function interrupted(store: BlobStore, interruption: Interruption): BlobS
   });
 }
 
-/** Names what is called, as `read chunk-index/aa`. */
+/** Names what is called, as `read chunk-index/a`. */
 export function watched(store: BlobStore): { store: BlobStore; calls: string[] } {
   const calls: string[] = [];
   return { calls, store: hooked(store, { before: (call, name) => void calls.push(`${call} ${name}`) }) };

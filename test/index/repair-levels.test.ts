@@ -26,15 +26,15 @@ function byHash(locations: readonly ChunkLocation[]): ChunkLocation[] {
 }
 
 describe('repair of a root with more entries than a shard takes', () => {
-  const crowd = [...chunksIn('ab', 30), ...chunksIn('ab3', 40), ...chunksIn('ab3c', 1_100)];
+  const crowd = [...chunksIn('a', 30), ...chunksIn('a3', 40), ...chunksIn('a3c', 4_400)];
   const hashes = crowd.map(({ hash }) => hash);
   const layout = layoutOf(hashes);
   const crowdIn = (prefix: string) => crowd.filter(({ hash }) => hash.startsWith(prefix));
 
   test('cuts it recursively and unevenly, and a fresh process finds everything in exactly these shards', async () => {
     // The case is what it says: three levels, of which only one branch goes down to the last.
-    expect([...new Set(layout.map((prefix) => prefix.length))].sort()).toEqual([3, 4, 5]);
-    expect(layout.filter((prefix) => prefix.length === 5)).toHaveLength(16);
+    expect([...new Set(layout.map((prefix) => prefix.length))].sort()).toEqual([2, 3, 4]);
+    expect(layout.filter((prefix) => prefix.length === 4)).toHaveLength(16);
     const { state, repair, fresh } = await storageOf(crowd);
     expect(await repair()).toMatchObject({
       entries: crowd.length,
@@ -51,22 +51,22 @@ describe('repair of a root with more entries than a shard takes', () => {
   test('brings stale shards at every level together: the right ones stay as they are, all others go', async () => {
     const { state, repair, fresh } = await storageOf(crowd);
     const ghosts = (prefix: string) => chunksIn(prefix, 3, 'ghost').map((at) => ({ ...at, blob: hashOf('no tar') }));
-    const kept = layout.find((prefix) => prefix.length === 3 && crowdIn(prefix).length > 0) ?? '';
+    const kept = layout.find((prefix) => prefix.length === 2 && crowdIn(prefix).length > 0) ?? '';
     const stale: Record<string, ChunkLocation[]> = {
-      ab: [...crowd.slice(0, 500), ...ghosts('ab')],
-      ab3: [...crowdIn('ab3').slice(0, 600), ...ghosts('ab3')],
-      ab3c: crowdIn('ab3c').slice(300),
-      ab3c0: [...crowdIn('ab3c0').slice(1), ...ghosts('ab3c0')],
-      ab3c1: crowdIn('ab3c1'),
-      ab3c2f: crowdIn('ab3c2f'),
+      a: [...crowd.slice(0, 500), ...ghosts('a')],
+      a3: [...crowdIn('a3').slice(0, 600), ...ghosts('a3')],
+      a3c: crowdIn('a3c').slice(300),
+      a3c0: [...crowdIn('a3c0').slice(1), ...ghosts('a3c0')],
+      a3c1: crowdIn('a3c1'),
+      a3c2f: crowdIn('a3c2f'),
       [kept]: crowdIn(kept),
     };
     for (const [prefix, locations] of Object.entries(stale)) await putShard(state, prefix, locations);
-    await damage(state.store, 'chunk-index/ab3c1');
+    await damage(state.store, 'chunk-index/a3c1');
     const before = (await state.store.properties(`chunk-index/${kept}`)).etag;
     expect(await repair()).toMatchObject({
       entries: crowd.length,
-      // All but the one that was right; ab, ab3, ab3c and ab3c2f are no shards any more.
+      // All but the one that was right; a, a3, a3c and a3c2f are no shards any more.
       shardsWritten: layout.length - 1,
       shardsRemoved: 4,
     });
@@ -77,23 +77,23 @@ describe('repair of a root with more entries than a shard takes', () => {
   });
 
   test('brings together what was split and has become small', async () => {
-    const few = chunksIn('ab', 20);
+    const few = chunksIn('a', 20);
     const { state, repair, fresh } = await storageOf(few);
-    for (const [prefix, locations] of Map.groupBy(few, ({ hash }) => hash.slice(0, 3))) {
+    for (const [prefix, locations] of Map.groupBy(few, ({ hash }) => hash.slice(0, 2))) {
       await putShard(state, prefix, locations);
     }
     const children = await shardNames(state.store);
     expect(children.length).toBeGreaterThan(8);
     expect(await repair()).toMatchObject({ entries: 20, shardsWritten: 1, shardsRemoved: children.length });
-    expect(await shardNames(state.store)).toEqual(['ab']);
+    expect(await shardNames(state.store)).toEqual(['a']);
     expect(await missingFrom(fresh(), few)).toEqual([]);
   });
 
-  test('splits at 1,025 entries, not at 1,024', async () => {
-    const { state, repair } = await storageOf(crowdIn('ab3c').slice(0, 1_024));
+  test('splits at 4,097 entries, not at 4,096', async () => {
+    const { state, repair } = await storageOf(crowdIn('a3c').slice(0, 4_096));
     await repair();
-    expect(await shardNames(state.store)).toEqual(['ab']);
-    const more = await storageOf(crowdIn('ab3c').slice(0, 1_025));
+    expect(await shardNames(state.store)).toEqual(['a']);
+    const more = await storageOf(crowdIn('a3c').slice(0, 4_097));
     await more.repair();
     expect(await shardNames(more.state.store)).toHaveLength(16);
   });
@@ -101,45 +101,45 @@ describe('repair of a root with more entries than a shard takes', () => {
 
 describe('where two levels overlap', () => {
   test('a chunk that no pointer tells of has the place that lookups found, is counted once, and a false one goes', async () => {
-    const [proved, forgotten, false_] = chunksIn('ab', 3);
+    const [proved, forgotten, false_] = chunksIn('a', 3);
     const { data, state, repair, fresh } = await storageOf([proved!]);
     const second = hashOf('second tar');
     await putTar(data.store, second);
     const other = { ...forgotten!, blob: second };
     const gone = { ...false_!, blob: hashOf('no tar') };
-    await putShard(state, 'ab', [{ ...proved!, blob: second }, forgotten!, gone]);
-    await putShard(state, forgotten!.hash.slice(0, 3), [other]);
-    await putShard(state, false_!.hash.slice(0, 4), [false_!]);
+    await putShard(state, 'a', [{ ...proved!, blob: second }, forgotten!, gone]);
+    await putShard(state, forgotten!.hash.slice(0, 2), [other]);
+    await putShard(state, false_!.hash.slice(0, 3), [false_!]);
     expect((await fresh().lookup([forgotten!.hash])).get(forgotten!.hash)?.location).toEqual(forgotten);
     expect(await repair()).toMatchObject({ entries: 3, quarantinedCount: 0 });
-    expect(await shardNames(state.store)).toEqual(['ab']);
+    expect(await shardNames(state.store)).toEqual(['a']);
     expect(await Array.fromAsync(fresh().locations())).toEqual(byHash([proved!, forgotten!, false_!]));
   });
 
   test('entries in a shard of another prefix, where no lookup finds them, are not taken from there', async () => {
-    const [one, two, three] = [...chunksIn('ab3', 1), ...chunksIn('cd', 1), ...chunksIn('ab7', 1)];
+    const [one, two, three] = [...chunksIn('a3', 1), ...chunksIn('c', 1), ...chunksIn('a7', 1)];
     const { data, state, repair, fresh } = await storageOf([one!]);
     await data.store.delete(`thin/${tar}`);
     // All are true, and told of by nothing else.
-    await putShard(state, 'ab3', [one!, two!, three!]);
-    await putShard(state, '77', [two!]);
+    await putShard(state, 'a3', [one!, two!, three!]);
+    await putShard(state, '7', [two!]);
     expect(await repair()).toMatchObject({ entries: 1, shardsWritten: 1, shardsRemoved: 2 });
     expect(await Array.fromAsync(fresh().locations())).toEqual([one]);
-    expect(await shardNames(state.store)).toEqual(['ab']);
+    expect(await shardNames(state.store)).toEqual(['a']);
   });
 });
 
 test('what another writer adds to a shard while it is written anew stays, and no stale shard goes before its entries are elsewhere', async () => {
-  const [proved, forgotten, ...added] = chunksIn('ab', 5) as [ChunkLocation, ChunkLocation, ...ChunkLocation[]];
+  const [proved, forgotten, ...added] = chunksIn('a', 5) as [ChunkLocation, ChunkLocation, ...ChunkLocation[]];
   const { data, state, fresh } = await storageOf([proved]);
-  const ghost = { ...proved, hash: hashOf('ghost').replace(/^../, 'ab'), blob: hashOf('no tar') };
-  await putShard(state, 'ab', [proved, ghost]);
-  await putShard(state, forgotten.hash.slice(0, 3), [forgotten]);
+  const ghost = { ...proved, hash: hashOf('ghost').replace(/^./, 'a'), blob: hashOf('no tar') };
+  await putShard(state, 'a', [proved, ghost]);
+  await putShard(state, forgotten.hash.slice(0, 2), [forgotten]);
   const left = [...added];
   const racing = hooked(state.store, {
     after: async (call, name) => {
       expect(await missingFrom(fresh(), [proved, forgotten])).toEqual([]);
-      const next = call === 'read' && name === 'chunk-index/ab' ? left.shift() : undefined;
+      const next = call === 'read' && name === 'chunk-index/a' ? left.shift() : undefined;
       if (next === undefined) return;
       const { body, etag } = await state.get('shard', name);
       const table = LocationTable.of([...LocationTable.from(name, body).locations(), next]);
@@ -151,57 +151,57 @@ test('what another writer adds to a shard while it is written anew stays, and no
   expect(await repairIndex(parts, { owner: 'test' })).toMatchObject({ entries: 5, shardsWritten: 1, shardsRemoved: 1 });
   expect(left).toEqual([]);
   expect(await Array.fromAsync(fresh().locations())).toEqual(byHash([proved, forgotten, ...added]));
-  expect(await shardNames(state.store)).toEqual(['ab']);
+  expect(await shardNames(state.store)).toEqual(['a']);
 });
 
 test('a shard in the Archive tier refuses lookups with its code, is drift, and is removed and written anew', async () => {
-  const chunks = chunksIn('ab', 5);
+  const chunks = chunksIn('a', 5);
   const { data, state, repair, fresh } = await storageOf(chunks);
   await repair();
-  const name = 'chunk-index/ab';
+  const name = 'chunk-index/a';
   const { body, properties } = await state.store.read(name);
   await state.store.replace(name, body, { ifMatch: properties.etag, tier: 'Archive' });
   await expect(fresh().lookup([chunks[0]!.hash])).rejects.toMatchObject({
     code: 'FIRN_BLOB_OFFLINE',
     advice: expect.stringContaining('firn repair-index'),
   });
-  expect(await findDrift({ data, state }, ['aa', 'ab'])).toMatchObject([{ root: 'ab' }]);
+  expect(await findDrift({ data, state }, ['a', 'b'])).toMatchObject([{ root: 'a' }]);
   // The service does not let such a blob be written over.
   const strict = hooked(state.store, {
     before: (call) => {
       if (call === 'replace') throw new Error('it was written over');
     },
   });
-  const report = await repairIndex({ data, state: new SealedBlobs(strict, keys) }, { owner: 'test', roots: ['ab'] });
+  const report = await repairIndex({ data, state: new SealedBlobs(strict, keys) }, { owner: 'test', roots: ['a'] });
   expect(report).toMatchObject({ entries: 5, shardsWritten: 1, shardsRemoved: 1, finished: true });
   expect(await missingFrom(fresh(), chunks)).toEqual([]);
   expect(await findRepairMarker(state.store)).toBeUndefined();
 });
 
 test('a root that others change without an end stops it with its code; the marker stays, and the next repair ends', async () => {
-  const chunks = chunksIn('ab', 3);
+  const chunks = chunksIn('a', 3);
   const { data, state, repair, fresh } = await storageOf(chunks);
   let changes = 0;
   const busy = hooked(state.store, {
     before: async (call, name) => {
-      if (call !== 'replace' || name !== 'chunk-index/ab') return;
+      if (call !== 'replace' || name !== 'chunk-index/a') return;
       changes += 1;
       const { etag } = await state.store.properties(name);
-      await state.replace('shard', name, LocationTable.of(chunksIn('ab', 1, `ghost ${changes}`)).bytes, {
+      await state.replace('shard', name, LocationTable.of(chunksIn('a', 1, `ghost ${changes}`)).bytes, {
         ifMatch: etag,
       });
     },
   });
   await putShard(
     state,
-    'ab',
-    chunksIn('ab', 1, 'ghost').map((at) => ({ ...at, blob: hashOf('no tar') })),
+    'a',
+    chunksIn('a', 1, 'ghost').map((at) => ({ ...at, blob: hashOf('no tar') })),
   );
   await expect(
-    repairIndex({ data, state: new SealedBlobs(busy, keys) }, { owner: 'test', roots: ['ab'] }),
-  ).rejects.toMatchObject({ code: 'FIRN_INDEX_CONTENDED', retryable: true, details: { shard: 'ab', tries: 100 } });
+    repairIndex({ data, state: new SealedBlobs(busy, keys) }, { owner: 'test', roots: ['a'] }),
+  ).rejects.toMatchObject({ code: 'FIRN_INDEX_CONTENDED', retryable: true, details: { shard: 'a', tries: 100 } });
   expect(changes).toBe(100);
-  expect(await findRepairMarker(state.store)).toMatchObject({ roots: ['ab'] });
+  expect(await findRepairMarker(state.store)).toMatchObject({ roots: ['a'] });
   expect(await repair()).toMatchObject({ finished: true });
   expect(await missingFrom(fresh(), chunks)).toEqual([]);
 });

@@ -24,7 +24,7 @@ import {
 } from './repairing.ts';
 
 /** The roots in which something is stored or wrong. */
-export const ruinedRoots = ['07', '12', 'ab', 'cd', 'ef'] as const;
+export const ruinedRoots = ['0', '1', 'a', 'c', 'e'] as const;
 
 /** Entries over which a shard splits here. */
 export const ruinEntriesMax = 4;
@@ -54,42 +54,42 @@ export async function makeRuin(): Promise<Ruin> {
   const sealedData = new SealedBlobs(data, plainKeys);
   const sealedState = new SealedBlobs(state, plainKeys);
 
-  const [packedTar = '', pointedTar = '', forgottenTar = ''] = hashesIn('55', 3, 'tar');
+  const [packedTar = '', pointedTar = '', forgottenTar = ''] = hashesIn('5', 3, 'tar');
   for (const tar of [packedTar, pointedTar, forgottenTar]) await putTar(data, tar);
   // A root that splits at two levels, and the second one unevenly.
-  const crowd = [...hashesIn('ab', 5), ...hashesIn('ab3', 2), ...hashesIn('ab3c', 6)];
-  const packed = [...crowd, ...hashesIn('cd', 3), ...hashesIn('07', 2)].map((hash) => placeIn(packedTar, hash));
+  const crowd = [...hashesIn('a', 5), ...hashesIn('a3', 2), ...hashesIn('a3c', 6)];
+  const packed = [...crowd, ...hashesIn('c', 3), ...hashesIn('0', 2)].map((hash) => placeIn(packedTar, hash));
   await putPacked(sealedData, packedTar, packed);
-  const pointed = hashesIn('cd', 2, 'pointed').map((hash) => placeIn(pointedTar, hash));
+  const pointed = hashesIn('c', 2, 'pointed').map((hash) => placeIn(pointedTar, hash));
   for (const location of pointed) await putPointer(data, location);
-  const [legacy] = hashesIn('07', 1, 'legacy').map((hash) => placeIn(pointedTar, hash));
+  const [legacy] = hashesIn('0', 1, 'legacy').map((hash) => placeIn(pointedTar, hash));
   if (legacy) await putLegacyPointer(data, legacy);
-  const large = await putLarge(data, hashesIn('ef', 1)[0] ?? '');
+  const large = await putLarge(data, hashesIn('e', 1)[0] ?? '');
   // Only the index knows this one, and its tar chunk is there.
-  const [forgotten = large] = hashesIn('cd4', 1, 'forgotten').map((hash) => placeIn(forgottenTar, hash));
+  const [forgotten = large] = hashesIn('c4', 1, 'forgotten').map((hash) => placeIn(forgottenTar, hash));
 
-  const [lostTar = '', astray = '', nonsense = '', torn = ''] = hashesIn('ab', 4, 'bad');
+  const [lostTar = '', astray = '', nonsense = '', torn = ''] = hashesIn('a', 4, 'bad');
   await putPointer(data, placeIn(lostTar, astray));
   await data.create(`chunks/${nonsense}`, Buffer.alloc(0), { metadata: { firn_type: 'thin', firn_format: 'one' } });
   await data.create('chunks/readme.txt', Buffer.from('not ours'));
-  await putPacked(sealedData, lostTar, [placeIn(lostTar, hashesIn('cd', 1, 'lost')[0] ?? '')]);
+  await putPacked(sealedData, lostTar, [placeIn(lostTar, hashesIn('c', 1, 'lost')[0] ?? '')]);
   await data.create(`thin/${torn}`, Buffer.from('torn'));
 
   const ghosts = (prefix: string) => hashesIn(prefix, 2, 'ghost').map((hash) => placeIn(hashOf('no blob'), hash));
   const inCrowd = (prefix: string, count: number) =>
     packed.filter(({ hash }) => hash.startsWith(prefix)).slice(0, count);
   const shards: Record<string, readonly ChunkLocation[]> = {
-    ab: [...inCrowd('ab', 5), ...ghosts('ab')],
-    ab3: [...inCrowd('ab3', 3), ...ghosts('ab3')],
-    ab3c: inCrowd('ab3c', 4),
-    cd: packed.filter(({ hash }) => hash.startsWith('cd')),
-    cd4: [forgotten],
-    '07': packed.filter(({ hash }) => hash.startsWith('07')),
-    '12': ghosts('12'),
+    a: [...inCrowd('a', 5), ...ghosts('a')],
+    a3: [...inCrowd('a3', 3), ...ghosts('a3')],
+    a3c: inCrowd('a3c', 4),
+    c: packed.filter(({ hash }) => hash.startsWith('c')),
+    c4: [forgotten],
+    '0': packed.filter(({ hash }) => hash.startsWith('0')),
+    '1': ghosts('1'),
   };
   for (const [prefix, locations] of Object.entries(shards)) await putShard(sealedState, prefix, locations);
-  for (const torn of ['07', 'cd']) await damage(state, `chunk-index/${torn}`);
-  for (const stray of ['zz', 'f', 'ab/x']) await state.create(`chunk-index/${stray}`, Buffer.from('stray'));
+  for (const torn of ['0', 'c']) await damage(state, `chunk-index/${torn}`);
+  for (const stray of ['zz', 'F', 'a/x']) await state.create(`chunk-index/${stray}`, Buffer.from('stray'));
 
   const right = [...packed, ...pointed, legacy ?? large, large, forgotten].sort((a, b) => (a.hash < b.hash ? -1 : 1));
   const found: Hash[] = [];

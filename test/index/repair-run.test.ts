@@ -26,7 +26,7 @@ describe.each(['packed', 'blob'] as const)('the check, with %s pointers,', (thin
   test('finds nothing in an index that is right', async () => {
     const { repository } = await published(thinChunks);
     expect(await findDrift(repository, allRoots, { now: inTwoDays })).toEqual([]);
-    expect(await findRepairNeed(repository, { now: inTwoDays })).toEqual({ checked: 16, drifted: [] });
+    expect(await findRepairNeed(repository, { now: inTwoDays })).toEqual({ checked: 1, drifted: [] });
   });
 
   test('names every root whose entries are gone, but not what may still wait to be published', async () => {
@@ -40,7 +40,7 @@ describe.each(['packed', 'blob'] as const)('the check, with %s pointers,', (thin
     const { repository, state, shards, roots } = await published(thinChunks);
     const before = await entriesOf(repository);
     await damage(state, shards[0]!);
-    const ghost = locationOf(roots[1] + hashOf('ghost').slice(2));
+    const ghost = locationOf(roots[1] + hashOf('ghost').slice(1));
     const { body, etag } = await repository.state.get('shard', shards[1]!);
     const table = LocationTable.of([...LocationTable.from('', body).locations(), ghost]);
     await repository.state.replace('shard', shards[1]!, table.bytes, { ifMatch: etag });
@@ -54,8 +54,8 @@ describe.each(['packed', 'blob'] as const)('the check, with %s pointers,', (thin
 
 test('an unfinished repair is to be finished, whatever a sample says', async () => {
   const { repository, state } = await published('packed');
-  await takeRepairMarker(state, { started: 'then', owner: 'dead', roots: ['aa'] });
-  expect(await findRepairNeed(repository)).toEqual({ unfinished: { roots: ['aa'] }, checked: 0, drifted: [] });
+  await takeRepairMarker(state, { started: 'then', owner: 'dead', roots: ['a'] });
+  expect(await findRepairNeed(repository)).toEqual({ unfinished: { roots: ['a'] }, checked: 0, drifted: [] });
 });
 
 test('a second repair is refused while one runs, and says whose it is', async () => {

@@ -3,6 +3,7 @@ import { thinMetadata } from '../../src/chunks/chunk-blobs.ts';
 import { type ChunkLocation, LocationTable } from '../../src/chunks/location.ts';
 import { findRepairMarker, REPAIR_MARKER, takeRepairMarker } from '../../src/index/marker.ts';
 import { type RepairOptions, repairIndex } from '../../src/index/repair.ts';
+import { allRoots, rootOf } from '../../src/index/root-view.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import type { Repository } from '../../src/repository.ts';
 import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
@@ -69,7 +70,7 @@ describe('repair brings the index back', () => {
     await deleteAll(state, 'chunk-index/');
     const report = await repair(repository);
     expect(report).toMatchObject({
-      roots: 256,
+      roots: allRoots.length,
       entries: 13,
       quarantinedCount: 0,
       finished: true,
@@ -100,7 +101,7 @@ describe('repair brings the index back', () => {
     const before = await entriesOf(repository);
     await deleteAll(state, 'chunk-index/');
     const report = await repair(repository, { locationsMax: 3 });
-    expect(report).toMatchObject({ entries: 13, roots: 256, listed: 3 });
+    expect(report).toMatchObject({ entries: 13, roots: allRoots.length, listed: 3 });
     expect(report.passes).toBeGreaterThan(2);
     expect(await entriesOf(await reopen())).toEqual(before);
   });
@@ -109,7 +110,7 @@ describe('repair brings the index back', () => {
     const { repository, reopen, state } = await publishedRepository();
     const before = await entriesOf(repository);
     const [victim = '', other = ''] = await namesOf(state, 'chunk-index/');
-    const root = victim.slice('chunk-index/'.length, 'chunk-index/'.length + 2);
+    const root = rootOf(victim.slice('chunk-index/'.length));
     await state.delete(victim);
     const etag = (await state.properties(other)).etag;
     const report = await repair(repository, { roots: [root] });
@@ -161,7 +162,7 @@ describe('repair meets bad shards', () => {
     const name = await shardOf(state);
     const { body } = await repository.state.get('shard', name);
     const [location] = LocationTable.from(name, body).locations();
-    const child = `chunk-index/${location!.hash.slice(0, 3)}`;
+    const child = `chunk-index/${location!.hash.slice(0, 2)}`;
     await repository.state.create('shard', child, body);
     expect(await repair(repository)).toMatchObject({ shardsRemoved: 1 });
     expect(await entriesOf(await reopen())).toEqual(before);
@@ -171,14 +172,16 @@ describe('repair meets bad shards', () => {
   test('an entry whose chunk blob is missing goes; one that lost its pointer stays', async () => {
     const { repository, reopen, state } = await publishedRepository();
     const before = await entriesOf(repository);
-    const ghost = locationOf(`00${hashOf('ghost').slice(2)}`);
+    const shards = await namesOf(state, 'chunk-index/');
+    const empty = allRoots.find((root) => !shards.includes(`chunk-index/${root}`));
+    const ghost = locationOf(empty + hashOf('ghost').slice(1));
     const index = repository.createIndex();
     index.record([ghost]);
     await index.flush();
     await deleteAll(repository.data.store, 'thin/');
     expect(await repair(repository)).toMatchObject({ entries: 13 });
     expect(await entriesOf(await reopen())).toEqual(before);
-    expect(await namesOf(state, 'chunk-index/')).not.toContain('chunk-index/00');
+    expect(await namesOf(state, 'chunk-index/')).toEqual(shards);
   });
 
   test('one of a newer version stops repair with its code, and the marker stays', async () => {
@@ -260,7 +263,7 @@ describe('repair beside others', () => {
       states.add(left);
       if (left !== start && left !== end) expect(await namesOf(state, REPAIR_MARKER)).toEqual([REPAIR_MARKER]);
       expect((await openPlain(state).lookup(ruin.found)).size).toBe(ruin.found.length);
-      expect(await repairRuin({ data: ruin.data, state })).toMatchObject({ finished: true, roots: 256 });
+      expect(await repairRuin({ data: ruin.data, state })).toMatchObject({ finished: true, roots: allRoots.length });
       await expectRight(state, ruin);
     }
     process.stdout.write(`${deaths.length} points at which a repair died, ${states.size} states that it left\n`);
@@ -281,11 +284,11 @@ describe('repair beside others', () => {
   test('a repair of one root does not end one of all; one of all ends one of a root', async () => {
     const { repository, state } = await publishedRepository();
     await takeRepairMarker(state, { started: 'then', owner: 'dead', roots: undefined });
-    await expect(repair(repository, { roots: ['aa'] })).rejects.toMatchObject({ code: 'FIRN_REPAIR_UNFINISHED' });
+    await expect(repair(repository, { roots: ['a'] })).rejects.toMatchObject({ code: 'FIRN_REPAIR_UNFINISHED' });
     await repair(repository);
-    await takeRepairMarker(state, { started: 'then', owner: 'dead', roots: ['aa'] });
-    await expect(repair(repository, { roots: ['bb'] })).rejects.toMatchObject({ code: 'FIRN_REPAIR_UNFINISHED' });
-    await repair(repository, { roots: ['aa'] });
+    await takeRepairMarker(state, { started: 'then', owner: 'dead', roots: ['a'] });
+    await expect(repair(repository, { roots: ['b'] })).rejects.toMatchObject({ code: 'FIRN_REPAIR_UNFINISHED' });
+    await repair(repository, { roots: ['a'] });
     expect(await findRepairMarker(state)).toBeUndefined();
   });
 
@@ -294,14 +297,14 @@ describe('repair beside others', () => {
     await deleteAll(state, 'chunk-index/');
     // Its chunk blob was not there yet when the repair listed them.
     const tar = hashOf('late tar');
-    const late = ['00', '7f', 'ff'].map((root) => placeIn(tar, root + hashOf('late').slice(2)));
+    const late = ['0', '7', 'f'].map((root) => placeIn(tar, root + hashOf('late').slice(1)));
     let stored = false;
     const racing = hooked(state, {
       before: async (call, name) => {
         if (stored || call !== 'list' || !name.startsWith('chunk-index/')) return;
         stored = true;
         await putTar(repository.data.store, tar);
-        for (const location of late) await putShard(repository.state, location.hash.slice(0, 2), [location]);
+        for (const location of late) await putShard(repository.state, rootOf(location.hash), [location]);
       },
     });
     const report = await repairIndex(

@@ -11,6 +11,8 @@ import {
 import { type ChunkLocation, LocationTable } from '../../src/chunks/location.ts';
 import { ChunkIndex } from '../../src/index/chunk-index.ts';
 import { type RepairOptions, type RepairReport, repairIndex } from '../../src/index/repair.ts';
+import { PREFIX_DIGITS_MIN } from '../../src/index/root-view.ts';
+import { SHARD_ENTRIES_MAX } from '../../src/index/shard.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import type { Repository } from '../../src/repository.ts';
 import type { Hash } from '../../src/sealing/keys.ts';
@@ -130,7 +132,11 @@ export async function fingerprintOf(store: BlobStore): Promise<string> {
 }
 
 /** The layout that the hashes ask for, by its rule: a shard of more entries than that splits by the next digit. */
-export function layoutOf(hashes: readonly Hash[], entriesMax = 1024, digits = 2): string[] {
+export function layoutOf(
+  hashes: readonly Hash[],
+  entriesMax = SHARD_ENTRIES_MAX,
+  digits = PREFIX_DIGITS_MIN,
+): string[] {
   return [...Map.groupBy(hashes, (hash) => hash.slice(0, digits))]
     .flatMap(([prefix, group]) => (group.length <= entriesMax ? [prefix] : layoutOf(group, entriesMax, digits + 1)))
     .sort();

@@ -106,10 +106,9 @@ describe('a repair from nothing', () => {
     }
   });
 
-  test('is not done twice: the next one, of some roots, reads each of their shards once and writes none', async () => {
-    const roots = Array.from({ length: 16 }, (_, n) => `3${n.toString(16)}`);
+  test('is not done twice: the next one, of one root, reads each of its shards once and writes none', async () => {
     const shards = [...(await shardBytes()).keys()].filter((prefix) => prefix.startsWith('3'));
-    const again = await repair(roots);
+    const again = await repair(['3']);
     expect(again.state).toMatchObject({ reads: shards.length + 1, writes: 1, deletes: 1, others: 0 });
     expect(again.data).toMatchObject({ reads: generated.tars, writes: 0 });
   });

@@ -15,7 +15,7 @@ import { listReceipts } from '../../src/archive/receipt.ts';
 import { FirnError } from '../../src/errors.ts';
 import type { Compaction } from '../../src/journal/compaction.ts';
 import type { Journal } from '../../src/journal/journal.ts';
-import { planPublish } from '../../src/publish/plan.ts';
+import { planPublish, wholeIndex } from '../../src/publish/plan.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import { buildFiletrees, commitSnapshot, flushShards } from '../../src/publish/steps.ts';
 import type { Repository } from '../../src/repository.ts';
@@ -129,7 +129,7 @@ describe('a batch that is compacted', () => {
     for (const each of batches) await archiveBatch(repository, each);
     const plan = (await planPublish(repository, 'src'))!;
     expect(await compactFirst(await reopen(), batches)).toBeUndefined();
-    await flushShards(repository, plan, { from: 0, to: 256 });
+    await flushShards(repository, plan, wholeIndex);
     expect(await compactFirst(await reopen(), batches)).toBeUndefined();
     const tree = await buildFiletrees(repository, plan);
     expect((await commitSnapshot(repository, plan, tree)).outcome).toBe('published');

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { archiveBatch } from '../../src/archive/archive-batch.ts';
 import { sealDueBatches } from '../../src/archive/batches.ts';
 import { isSourceDue } from '../../src/publish/due.ts';
-import { planPublish } from '../../src/publish/plan.ts';
+import { planPublish, wholeIndex } from '../../src/publish/plan.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import { buildFiletrees, commitSnapshot, flushShards } from '../../src/publish/steps.ts';
 import { archiveAll, contentOf, createTestRepository, upload } from '../kit/repository.ts';
@@ -33,7 +33,7 @@ test('a publish that had begun when its source was left ends, and what is upload
   await archiveAll(repository, 'src');
   const plan = (await planPublish(repository, 'src'))!;
   await repository.journalOf('src').leave();
-  await flushShards(repository, plan, { from: 0, to: 256 });
+  await flushShards(repository, plan, wholeIndex);
   const tree = await buildFiletrees(repository, plan);
   expect((await commitSnapshot(repository, plan, tree)).outcome).toBe('published');
   await upload(repository, 'src/b', 'two');

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { isPublishDue } from '../../src/publish/due.ts';
-import { groupRoots, selectReceipts } from '../../src/publish/plan.ts';
+import { groupRoots, selectReceipts, wholeIndex } from '../../src/publish/plan.ts';
+import { numberSettings } from '../../src/settings.ts';
 
 const inbox = (batch: string) => ({ batch, kind: 'inbox' as const, base: undefined });
 const scan = (batch: string, base: string | undefined) => ({ batch, kind: 'scan' as const, base });
@@ -41,11 +42,15 @@ describe('selectReceipts', () => {
 });
 
 describe('groupRoots', () => {
-  test.each([1, 7, 32, 255, 256])('covers all 256 roots once in groups of %i', (size) => {
+  test.each([1, 2, 7, 15, 16])('covers all 16 roots once in groups of %i', (size) => {
     const groups = groupRoots(size);
     const roots = groups.flatMap(({ from, to }) => Array.from({ length: to - from }, (_, n) => from + n));
-    expect(roots).toEqual(Array.from({ length: 256 }, (_, n) => n));
+    expect(roots).toEqual(Array.from({ length: 16 }, (_, n) => n));
     expect(Math.max(...groups.map(({ from, to }) => to - from))).toBeLessThanOrEqual(size);
+  });
+
+  test('may be asked for all roots in one group, and for no more', () => {
+    expect(numberSettings.flushRootsPerActivity.max).toBe(wholeIndex.to);
   });
 });
 

@@ -4,6 +4,7 @@ import { FirnError } from '../../src/errors.ts';
 import { findRepairMarker, takeRepairMarker } from '../../src/index/marker.ts';
 import { repairIndex } from '../../src/index/repair.ts';
 import { type RunRepairOptions, runRepair } from '../../src/index/repair-run.ts';
+import { rootOf } from '../../src/index/root-view.ts';
 import { planPublish } from '../../src/publish/plan.ts';
 import { buildFiletrees } from '../../src/publish/steps.ts';
 import type { Repository } from '../../src/repository.ts';
@@ -23,7 +24,7 @@ async function publishedWorld(): Promise<World> {
 }
 
 function rootsOf({ keys }: Repository): string[] {
-  return Object.values(FILES).map((content) => keys.hash(Buffer.from(content)).slice(0, 2));
+  return Object.values(FILES).map((content) => rootOf(keys.hash(Buffer.from(content))));
 }
 
 async function repair(world: World, options: RunRepairOptions = {}, hooks: Hooks = {}) {
@@ -161,7 +162,7 @@ describe('a repair', () => {
   test('that gives up leaves the marker of an earlier one that was not finished', async () => {
     const world = await publishedWorld();
     const { gate, publishing } = await publishingIn(world);
-    await takeRepairMarker(world.state, { started: 'then', owner: 'dead', roots: ['aa'] });
+    await takeRepairMarker(world.state, { started: 'then', owner: 'dead', roots: ['a'] });
     const whole = repair(world, { roots: undefined, publishesMsMax: 0 });
     await expect(whole).rejects.toMatchObject({ code: 'FIRN_LOCK_BUSY' });
     expect(await findRepairMarker(world.state)).toBeDefined();

@@ -2,7 +2,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { describe, expect, test, vi } from 'vitest';
 import type { FirnError } from '../../src/errors.ts';
-import { type PlanReference, planPublish } from '../../src/publish/plan.ts';
+import { type PlanReference, planPublish, wholeIndex } from '../../src/publish/plan.ts';
 import { endPublish, type HeldPublish, underPublishLock } from '../../src/publish/publish-lock.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import { buildFiletrees, commitSnapshot, flushShards } from '../../src/publish/steps.ts';
@@ -231,15 +231,13 @@ describe('the steps of one run', () => {
     });
   }
 
-  const all = { from: 0, to: 256 };
-
   test('hold the lock from the plan to the commit, and others are refused in between', async () => {
     const world = await createWorld();
     const plan = await planned(world);
     await expectRefused(world);
     // Two steps at once: the first to end does not end it for the other.
     const gate = gateBefore((call, name) => call === 'create' && name.startsWith('chunk-index/'));
-    const flushing = step(world, (repository, held) => flushShards(repository, plan, all, held), gate.hooks);
+    const flushing = step(world, (repository, held) => flushShards(repository, plan, wholeIndex, held), gate.hooks);
     await gate.reached;
     const tree = await step(world, (repository, held) => buildFiletrees(repository, plan, held));
     await world.clock.advance(300_000);
@@ -262,7 +260,7 @@ describe('the steps of one run', () => {
     const plan = await planned(world);
     await world.clock.advance(50_000);
     await expectRefused(world);
-    await step(world, (repository, held) => flushShards(repository, plan, all, held));
+    await step(world, (repository, held) => flushShards(repository, plan, wholeIndex, held));
     expect((await world.locks())[0]?.last?.token).toBe(1);
     await world.clock.advance(60_000);
     const bob = await world.process('bob', { lockWaitSeconds: 0 });
@@ -274,7 +272,7 @@ describe('the steps of one run', () => {
     const plan = await planned(world);
     await world.clock.advance(60_000);
     const { gate, publishing } = await publishingIn(world, 'bob');
-    const flush = () => step(world, (repository, held) => flushShards(repository, plan, all, held));
+    const flush = () => step(world, (repository, held) => flushShards(repository, plan, wholeIndex, held));
     await expect(flush()).rejects.toMatchObject({
       code: 'FIRN_LOCK_BUSY',
       details: { owner: expect.stringContaining('bob since') },

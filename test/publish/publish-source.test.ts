@@ -4,7 +4,7 @@ import { recordInJournal, recordUpload, sealDueBatches } from '../../src/archive
 import { deleteReceipt, findReceipt, listReceipts } from '../../src/archive/receipt.ts';
 import { walkTree } from '../../src/filetree/walk.ts';
 import { sourcesDue } from '../../src/publish/due.ts';
-import { planPublish } from '../../src/publish/plan.ts';
+import { planPublish, wholeIndex } from '../../src/publish/plan.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import { buildFiletrees, commitSnapshot, flushShards } from '../../src/publish/steps.ts';
 import type { Repository } from '../../src/repository.ts';
@@ -187,7 +187,7 @@ describe('a publish that dies or meets another', () => {
       await upload(repository, 'src/a', 'one');
       await archiveAll(repository, 'src');
       const plan = (await planPublish(repository, 'src'))!;
-      if (died !== 'plan') await flushShards(repository, plan, { from: 0, to: 256 });
+      if (died !== 'plan') await flushShards(repository, plan, wholeIndex);
       if (died === 'build' || died === 'snapshot') {
         const tree = await buildFiletrees(repository, plan);
         if (died === 'snapshot') {

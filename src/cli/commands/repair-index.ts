@@ -14,16 +14,16 @@ export const repairIndex: Command = {
   ],
   args: [],
   options: {
-    root: { type: 'text', value: 'aa', about: 'only the chunks whose hash begins with these two hex digits' },
+    root: { type: 'text', value: 'a', about: 'only the chunks whose hash begins with this hex digit' },
   },
   examples: [
     ['firn repair-index', 'rebuild the whole index'],
-    ['firn repair-index --root 3f --json', 'rebuild one of its 256 roots, and report as JSON'],
+    ['firn repair-index --root 3 --json', 'rebuild one of its 16 roots, and report as JSON'],
   ],
   async run({ options, output, open, signal, now }) {
     const root = options.text('root')?.toLowerCase();
     if (root !== undefined && !isRoot(root)) {
-      throw new FirnError('FIRN_USAGE', { problem: `firn repair-index: A root is two hex digits, not «${root}».` });
+      throw new FirnError('FIRN_USAGE', { problem: `firn repair-index: A root is one hex digit, not «${root}».` });
     }
     const repository = await open();
     // What is brought back from a copy of the data container alone has neither.
