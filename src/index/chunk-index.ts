@@ -22,7 +22,7 @@ import type { CallOptions } from '../storage/blob-store.ts';
 import { DiskCache } from './disk-cache.ts';
 import { Recorded } from './recorded.ts';
 import { lookupInRoot, tablesUnder } from './root-reader.ts';
-import { allRoots, rootOf } from './root-view.ts';
+import { allRoots, PREFIX_DIGITS_MIN, rootOf } from './root-view.ts';
 import { RootWriter } from './root-writer.ts';
 import { SessionViews } from './session-views.ts';
 import { SHARD_ENTRIES_MAX } from './shard.ts';
@@ -86,6 +86,9 @@ export function createChunkIndexes(state: SealedBlobs, options: ChunkIndexOption
 }
 
 export class ChunkIndex {
+  /** Hex digits of the shortest shard prefix: 16 roots. */
+  static readonly PREFIX_DIGITS_MIN = PREFIX_DIGITS_MIN;
+
   readonly #shards: ShardStore;
   readonly #views: SessionViews;
   readonly #entriesMax: number;

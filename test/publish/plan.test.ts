@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { ChunkIndex } from '../../src/index/chunk-index.ts';
 import { isPublishDue } from '../../src/publish/due.ts';
 import { groupRoots, selectReceipts, wholeIndex } from '../../src/publish/plan.ts';
 import { numberSettings } from '../../src/settings.ts';
@@ -50,6 +51,7 @@ describe('groupRoots', () => {
   });
 
   test('may be asked for all roots in one group, and for no more', () => {
+    expect(wholeIndex).toEqual({ from: 0, to: 16 ** ChunkIndex.PREFIX_DIGITS_MIN });
     expect(numberSettings.flushRootsPerActivity.max).toBe(wholeIndex.to);
   });
 });
