@@ -139,7 +139,7 @@ export const numberSettings = {
     env: 'FIRN_CACHE_BYTES_MAX',
     unit: 'bytes',
     fallback: GiB,
-    // A 16th of it holds several of the largest shards that stay: 4,096 entries of 96 bytes each.
+    // A 16th of it holds several of the largest shards that stay: 2,048 entries of 96 bytes each.
     min: 32 * MiB,
     max: 64 * GiB,
     about: 'size of the folder that FIRN_CACHE_FOLDER names; what was used least recently goes first',

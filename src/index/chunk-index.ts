@@ -31,7 +31,7 @@ import { ShardStore } from './shard-store.ts';
 
 export { allRoots };
 
-/** Roots flushed at the same time by one flush; with the writers of each, 64 shards of at most 384 KiB. */
+/** Roots flushed at the same time by one flush; with the writers of each, 64 shards of at most 192 KiB. */
 const FLUSH_WORKERS = 16;
 /** Roots looked up at the same time by one lookup. */
 const LOOKUP_WORKERS = 16;

@@ -3,10 +3,11 @@
  * split left.
  *
  * Locations go to the shallowest shard on their path; where there is none, to a new one at the depth of its siblings (or
- * deeper, where more come than one shard may hold), created only after a fresh listing. A split writes all children before it deletes the parent, with the ETag that was
- * read: when that changed, it pushes down what came since and tries again. So a location only ever moves to a deeper
- * shard on its path and is never in none, and a reader that goes from the top down cannot miss it. Whatever dies in
- * between leaves parent and children side by side; a flush that touches the root pushes such a parent down again.
+ * deeper, where more come than one shard may hold), created only after a fresh listing. A split writes all children before
+ * it deletes the parent, with the ETag that was read: when that changed, it pushes down what came since and tries again. So
+ * a location only ever moves to a deeper shard on its path and is never in none, and a reader that goes from the top down
+ * cannot miss it. Whatever dies in between leaves parent and children side by side; a flush that touches the root pushes
+ * such a parent down again.
  */
 import pMap from 'p-map';
 import { type ChunkLocation, LocationTable } from '../chunks/location.ts';

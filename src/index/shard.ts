@@ -2,8 +2,8 @@
 import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
 import { hexDigits } from './root-view.ts';
 
-/** A shard over this many entries splits sixteen ways: 384 KiB, so that one read answers a lookup. */
-export const SHARD_ENTRIES_MAX = 4_096;
+/** A shard over this many entries splits sixteen ways: 192 KiB, so that one read answers a lookup. */
+export const SHARD_ENTRIES_MAX = 2_048;
 
 export interface ShardMerge {
   readonly table: LocationTable;

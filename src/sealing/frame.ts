@@ -70,8 +70,8 @@ export interface CompressedFrame {
 }
 
 /**
- * Small bodies are compressed on this thread: a trip through the thread pool costs more than the work. For the table of a
- * shard (96 KiB at most) it would cost three times as much, and hold this thread for half a millisecond less.
+ * Small bodies are compressed on this thread: a trip through the thread pool costs more than the work. For the
+ * table of a shard of 96 KiB it would cost three times as much, and hold this thread for half a millisecond less.
  */
 const SYNC_BYTES_MAX = 128 * 1024;
 

@@ -89,11 +89,11 @@ describe('repair of a root with more entries than a shard takes', () => {
     expect(await missingFrom(fresh(), few)).toEqual([]);
   });
 
-  test('splits at 4,097 entries, not at 4,096', async () => {
-    const { state, repair } = await storageOf(crowdIn('a3c').slice(0, 4_096));
+  test('splits at 2,049 entries, not at 2,048', async () => {
+    const { state, repair } = await storageOf(crowdIn('a3c').slice(0, 2_048));
     await repair();
     expect(await shardNames(state.store)).toEqual(['a']);
-    const more = await storageOf(crowdIn('a3c').slice(0, 4_097));
+    const more = await storageOf(crowdIn('a3c').slice(0, 2_049));
     await more.repair();
     expect(await shardNames(more.state.store)).toHaveLength(16);
   });

@@ -41,15 +41,15 @@ describe('a shard over the limit', () => {
     await expectWhole(store, locations);
   });
 
-  test('splits at 4,097 entries, not at 4,096', async () => {
+  test('splits at 2,049 entries, not at 2,048', async () => {
     const store = createMemoryBlobStore();
-    const locations = locationsIn('a', 4_097);
+    const locations = locationsIn('a', 2_049);
     const session = () => new ChunkIndex(new SealedBlobs(store, keys), { cacheBytesMax: 1024 * 1024 });
-    await flushed(session(), locations.slice(0, 4_096));
+    await flushed(session(), locations.slice(0, 2_048));
     expect(await shardNames(store)).toEqual(['a']);
     await flushed(session(), locations);
     expect(await shardNames(store)).toHaveLength(16);
-    await expectWhole(store, locations, 4_096);
+    await expectWhole(store, locations, 2_048);
   });
 
   test('after a split takes new locations in its children, and makes the child that is missing', async () => {
