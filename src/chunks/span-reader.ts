@@ -32,7 +32,10 @@ export interface FramePlace {
 }
 
 interface Span {
-  /** Not taken yet, by their keys, in the order of their offsets; at least one at first. */
+  readonly name: string;
+  readonly offset: number;
+  end: number;
+  /** Not taken yet, by their keys, in the order of their offsets. */
   readonly frames: Map<string, FramePlace>;
   /** Of those, how many are being waited for. */
   waiting: number;
@@ -80,9 +83,10 @@ export class SpanReader {
       if (this.#spans.has(key)) continue;
       let span = spans.at(-1);
       if (span === undefined || !takesIn(span, place, this.#limits)) {
-        span = startAfter(span);
+        span = startAt(place, span);
         spans.push(span);
       }
+      span.end = place.offset + place.bytes;
       span.frames.set(key, place);
       this.#spans.set(key, span);
     }
@@ -120,11 +124,12 @@ export class SpanReader {
   }
 
   #begin(span: Span): void {
+    if (span.reading !== undefined) return;
+    // Those before it were read by themselves.
     const [first] = span.frames.values();
-    const last = [...span.frames.values()].at(-1);
-    if (span.reading !== undefined || first === undefined || last === undefined) return;
+    if (first === undefined) return;
     const { name, offset } = first;
-    const bytes = last.offset + last.bytes - offset;
+    const bytes = span.end - offset;
     if (this.#heldBytes + bytes > this.#limits.heldBytesMax) return;
     this.#heldBytes += bytes;
     const stop = new AbortController();
@@ -157,21 +162,16 @@ function keyOf({ name, offset, bytes }: FramePlace): string {
   return `${name} ${offset} ${bytes}`;
 }
 
-function takesIn(
-  { frames }: Span,
-  { name, offset, bytes }: FramePlace,
-  { gapBytesMax, spanBytesMax }: SpanLimits,
-): boolean {
-  const all = [...frames.values()];
-  const first = all[0];
-  const last = all.at(-1);
-  if (first === undefined || last === undefined || name !== first.name) return false;
-  const gapBytes = offset - (last.offset + last.bytes);
-  return gapBytes >= 0 && gapBytes <= gapBytesMax && offset + bytes - first.offset <= spanBytesMax;
+function takesIn(span: Span, { name, offset, bytes }: FramePlace, { gapBytesMax, spanBytesMax }: SpanLimits): boolean {
+  const gapBytes = offset - span.end;
+  if (name !== span.name || gapBytes < 0 || gapBytes > gapBytesMax) return false;
+  return offset + bytes - span.offset <= spanBytesMax;
 }
 
-function startAfter(previous: Span | undefined): Span {
-  const span: Span = { frames: new Map(), waiting: 0, released: false, reading: undefined, previous, next: undefined };
+function startAt({ name, offset }: FramePlace, previous: Span | undefined): Span {
+  const frames = new Map<string, FramePlace>();
+  const none = { waiting: 0, released: false, reading: undefined, next: undefined };
+  const span: Span = { name, offset, end: offset, frames, previous, ...none };
   if (previous !== undefined) previous.next = span;
   return span;
 }
