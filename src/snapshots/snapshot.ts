@@ -30,8 +30,8 @@ export interface PublishedBatch {
   readonly run: string;
 }
 
-/** Segments of the names of blobs. */
-const batchPattern = /^[\w-]+$/;
+/** Segments of the names of blobs, longer than any that Firn gives. */
+const batchPattern = /^[\w-]{1,100}$/;
 const idPattern = /^[0-9a-f]{16}$/;
 
 export function isPublishedBatches(value: unknown): value is PublishedBatch[] {
@@ -84,7 +84,9 @@ export function isParent(value: unknown): value is string | null | undefined {
 export function isSnapshotIdentity(value: unknown): value is Pick<Snapshot, 'id' | 'time'> {
   if (!hasTexts(value, 'id', 'time')) return false;
   const { id, time } = value;
-  return idPattern.test(id) && !Number.isNaN(Date.parse(time)) && new Date(time).toISOString() === time;
+  if (!idPattern.test(id) || Number.isNaN(Date.parse(time)) || new Date(time).toISOString() !== time) return false;
+  // Years beyond four digits have another form.
+  return namePattern.test(snapshotName({ id, time }));
 }
 
 /** What was skipped, as it is told in snapshots and receipts. */

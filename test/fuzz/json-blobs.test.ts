@@ -320,7 +320,14 @@ describe('a plan', () => {
         const content = head && (await contentOf(repository, head.snapshot));
         expect(content).toEqual({ ...files, 'a/one': 'first, changed', four: 'fourth', 'a/five': 'fifth' });
       }),
-      runs(50),
+      {
+        ...runs(50),
+        // A time that makes no name of a snapshot, and a batch that makes none of a receipt. Found by complete runs.
+        examples: [
+          [{ json: [{ is: 'replace', at: 6, by: '"+275760-09-13T00:00:00.000Z"', key: '' }], bytes: [] }],
+          [{ json: [{ is: 'replace', at: 9, by: `"${'x'.repeat(5_000)}"`, key: '' }], bytes: [] }],
+        ],
+      },
     );
   });
 });
