@@ -14,7 +14,14 @@ import type { InvocationContext } from '@azure/functions';
 import type { OrchestrationContext } from 'durable-functions';
 import * as df from 'durable-functions';
 import { FirnError, problemOf } from '../src/errors.ts';
-import { groupRoots, type PlanReference, planPublish, type RootRange } from '../src/publish/plan.ts';
+import {
+  groupRoots,
+  type HashPrefixes,
+  isHashPrefixes,
+  type PlanReference,
+  planPublish,
+  wholeIndex,
+} from '../src/publish/plan.ts';
 import { endPublish, type HeldPublish, underPublishLock } from '../src/publish/publish-lock.ts';
 import { type BuiltTree, buildFiletrees, commitSnapshot, flushShards } from '../src/publish/steps.ts';
 import type { Repository } from '../src/repository.ts';
@@ -46,7 +53,7 @@ interface Run extends RunInfo {
 
 interface PlannedPublish {
   readonly plan: PlanReference;
-  readonly groups: readonly RootRange[];
+  readonly groups: readonly HashPrefixes[];
 }
 
 /** Every call is told which try it is. */
@@ -59,7 +66,10 @@ interface StepInput extends AnyInput {
   readonly plan: PlanReference;
 }
 
-type FlushInput = StepInput & RootRange;
+interface FlushInput extends StepInput {
+  /** Something else where another version planned the run: then everything is flushed, by each of its activities. */
+  readonly prefixes: unknown;
+}
 
 interface CommitInput extends StepInput {
   readonly tree: BuiltTree;
@@ -89,8 +99,9 @@ df.app.activity('planPublish', {
 });
 
 df.app.activity('flushShards', {
-  handler: step(async (repository, { run, plan, from, to }: FlushInput, held) => {
-    const report = await flushShards(repository, plan, { from, to }, held);
+  handler: step(async (repository, { run, plan, prefixes }: FlushInput, held) => {
+    const known = isHashPrefixes(prefixes) ? prefixes : wholeIndex;
+    const report = await flushShards(repository, plan, known, held);
     tellFlushed(run.source, report.conflicts);
     return report;
   }),
@@ -162,7 +173,7 @@ function* publishSteps(context: OrchestrationContext, run: Run): Steps<unknown> 
   const { plan, groups } = planned;
   const [tree] = yield* runAll(context, [
     { activity: 'buildFiletrees', input: { run, plan } },
-    ...groups.map((range) => ({ activity: 'flushShards', input: { run, plan, ...range } })),
+    ...groups.map((prefixes) => ({ activity: 'flushShards', input: { run, plan, prefixes } })),
   ]);
   const [committed] = yield* runAll(context, [{ activity: 'commitSnapshot', input: { run, plan, tree } }]);
   return committed;

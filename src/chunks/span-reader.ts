@@ -14,14 +14,12 @@ import type { BlobStore, CallOptions } from '../storage/blob-store.ts';
 export interface SpanLimits {
   /** So long that the request does not matter beside its bytes. */
   readonly spanBytesMax: number;
-  /** Between two frames, read with them: a request of its own takes as long as so many. */
-  readonly gapBytesMax: number;
   /** Of all spans that are being read or used: two of them, and one more for whoever comes late. */
   readonly heldBytesMax: number;
 }
 
 const MiB = 1024 * 1024;
-const limitsOfDesign: SpanLimits = { spanBytesMax: 8 * MiB, gapBytesMax: MiB / 4, heldBytesMax: 24 * MiB };
+const limitsOfDesign: SpanLimits = { spanBytesMax: 8 * MiB, heldBytesMax: 24 * MiB };
 
 /** Where the sealed bytes of a frame lie. */
 export interface FramePlace {
@@ -162,10 +160,9 @@ function keyOf({ name, offset, bytes }: FramePlace): string {
   return `${name} ${offset} ${bytes}`;
 }
 
-function takesIn(span: Span, { name, offset, bytes }: FramePlace, { gapBytesMax, spanBytesMax }: SpanLimits): boolean {
-  const gapBytes = offset - span.end;
-  if (name !== span.name || gapBytes < 0 || gapBytes > gapBytesMax) return false;
-  return offset + bytes - span.offset <= spanBytesMax;
+/** Nothing is read that nobody expects: what lies between two frames is often expected by somebody else. */
+function takesIn(span: Span, { name, offset, bytes }: FramePlace, { spanBytesMax }: SpanLimits): boolean {
+  return name === span.name && offset === span.end && offset + bytes - span.offset <= spanBytesMax;
 }
 
 function startAt({ name, offset }: FramePlace, previous: Span | undefined): Span {

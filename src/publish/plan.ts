@@ -57,13 +57,14 @@ export interface PlanReference {
   readonly snapshot: string;
 }
 
-/** A range of the roots of the chunk index by their numbers, `to` excluded. */
-export interface RootRange {
-  readonly from: number;
-  readonly to: number;
-}
+/** What is flushed at once: all chunks whose hashes begin with one of these texts. */
+export type HashPrefixes = readonly string[];
 
-export const wholeIndex: RootRange = { from: 0, to: allRoots.length };
+export const wholeIndex: HashPrefixes = allRoots;
+
+export function isHashPrefixes(value: unknown): value is HashPrefixes {
+  return Array.isArray(value) && value.every((each) => typeof each === 'string' && /^[0-9a-f]+$/.test(each));
+}
 
 /** What is known of a source when a publish is planned. */
 export interface PublishCandidates {
@@ -107,11 +108,14 @@ export function selectReceipts(candidates: PublishCandidates, receiptsMax: numbe
   return { batches: contiguous.slice(0, receiptsMax), stale };
 }
 
-/** Roots in groups, one group an activity. */
-export function groupRoots(rootsPerGroup: number): RootRange[] {
-  const groups: RootRange[] = [];
-  for (let { from } = wholeIndex; from < wholeIndex.to; from += rootsPerGroup) {
-    groups.push({ from, to: Math.min(wholeIndex.to, from + rootsPerGroup) });
+/**
+ * Roots in groups, one group an activity. They travel by their names: an activity may be carried out by another version of
+ * Firn than the one that planned it, which may have other roots.
+ */
+export function groupRoots(rootsPerGroup: number): HashPrefixes[] {
+  const groups: HashPrefixes[] = [];
+  for (let from = 0; from < wholeIndex.length; from += rootsPerGroup) {
+    groups.push(wholeIndex.slice(from, from + rootsPerGroup));
   }
   return groups;
 }

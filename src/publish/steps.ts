@@ -7,7 +7,7 @@ import { type Receipt, readChanges, readLocations } from '../archive/receipt.ts'
 import { isFirnError } from '../errors.ts';
 import { applyChanges } from '../filetree/apply-changes.ts';
 import type { Change, FolderTotals } from '../filetree/entry.ts';
-import { allRoots, type FlushReport } from '../index/chunk-index.ts';
+import type { FlushReport } from '../index/chunk-index.ts';
 import type { Hash } from '../sealing/keys.ts';
 import { headDifference, publishConflict } from '../snapshots/head-difference.ts';
 import type { Snapshot } from '../snapshots/snapshot.ts';
@@ -15,7 +15,7 @@ import type { Head } from '../snapshots/snapshot-store.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { mergeChanges } from './merge-changes.ts';
 import type { PublishParts } from './parts.ts';
-import { type Plan, type PlanReference, type RootRange, withPlan } from './plan.ts';
+import { type HashPrefixes, type Plan, type PlanReference, withPlan } from './plan.ts';
 import { retireBatches, retirePublished } from './retire.ts';
 
 /** What `buildFiletrees` answers; small enough to travel through an orchestration. */
@@ -35,13 +35,14 @@ export type PublishOutcome =
 /** So many locations are merged at a time; 96 bytes each in a receipt, some 500 in memory. */
 const LOCATIONS_AT_ONCE = 50_000;
 
-/** Merges the chunk locations of the plan's receipts into the shards of these roots. */
+/** Merges those chunk locations of the plan's receipts that begin so into the shards, whatever roots these have. */
 export async function flushShards(
   parts: PublishParts,
   reference: PlanReference,
-  range: RootRange,
-  options?: CallOptions,
+  prefixes: HashPrefixes,
+  options: CallOptions & { readonly locationsAtOnce?: number | undefined } = {},
 ): Promise<FlushReport> {
+  const { locationsAtOnce = LOCATIONS_AT_ONCE } = options;
   return await withPlan(
     parts,
     reference,
@@ -50,10 +51,10 @@ export async function flushShards(
       const reports: FlushReport[] = [];
       for (const receipt of receipts) {
         const table = await readLocations(parts.state, receipt, options);
-        for (const root of allRoots.slice(range.from, range.to)) {
-          for (const location of table?.locationsUnder(root) ?? []) {
+        for (const prefix of prefixes) {
+          for (const location of table?.locationsUnder(prefix) ?? []) {
             index.record([location]);
-            if (index.recordedCount >= LOCATIONS_AT_ONCE) reports.push(await index.flush(options));
+            if (index.recordedCount >= locationsAtOnce) reports.push(await index.flush(options));
           }
         }
       }

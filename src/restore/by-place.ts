@@ -3,13 +3,13 @@
  * it is read and opened once, also where files are all over the tree that had the same content, or that changed together.
  * And the shards of the index are asked for many files at once, not for each; and the reader of chunks is told what comes.
  */
-import type { ChunkReader } from '../chunks/chunk-reader.ts';
 import type { ChunkLocation } from '../chunks/location.ts';
 import type { FileEntry, LinkEntry } from '../filetree/entry.ts';
 import { isDamage } from '../filetree/walk.ts';
 import type { ChunkIndex, LookupResult } from '../index/chunk-index.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
+import type { Expectations } from './read-ahead.ts';
 
 /** Chunks of the files that are put into order at a time: some 600 bytes of memory for a file of one. */
 const WINDOW_CHUNKS = 16_384;
@@ -23,7 +23,8 @@ export interface FileTask {
 
 export interface ByPlaceParts {
   readonly index: ChunkIndex;
-  readonly chunks: Pick<ChunkReader, 'expect'>;
+  /** Told of the first chunk of each file that is put into order. */
+  readonly expectations: Pick<Expectations, 'expect'>;
 }
 
 /** Gives every task once. What needs no chunk is not held back. */
@@ -53,18 +54,14 @@ export async function* byPlace(
 
 async function* inOrder(
   tasks: readonly FileTask[],
-  { index, chunks }: ByPlaceParts,
+  { index, expectations }: ByPlaceParts,
   options: CallOptions,
 ): AsyncGenerator<FileTask> {
   const found = await lookup(tasks, index, options);
   const located = tasks.map((task) => ({ ...task, location: found.get(firstChunk(task) ?? '')?.location }));
   const ordered = [...Map.groupBy(located, placeOf).values()].flat();
-  const release = chunks.expect(ordered.map(({ location }) => location).filter((location) => location !== undefined));
-  try {
-    yield* ordered;
-  } finally {
-    release();
-  }
+  expectations.expect(ordered.map(({ location }) => location).filter((location) => location !== undefined));
+  yield* ordered;
 }
 
 function placeOf({ location }: FileTask): string {

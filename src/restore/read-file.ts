@@ -13,7 +13,7 @@ import type { FiletreeStore } from '../filetree/filetree-store.ts';
 import type { ChunkIndex } from '../index/chunk-index.ts';
 import type { Hash, Keys } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
-import type { ReadAheadBudget } from './read-ahead.ts';
+import { createExpectations, type Expectations, type ReadAheadBudget } from './read-ahead.ts';
 
 /** Chunk hashes looked up at once. */
 const LOOKUP_CHUNKS = 256;
@@ -116,7 +116,8 @@ async function* chunkContents(parts: ReadFileParts, entry: FileEntry, { signal }
   const { chunks, readAhead } = parts;
   const leaving = new AbortController();
   const inner = signal ? AbortSignal.any([signal, leaving.signal]) : leaving.signal;
-  const locations = locate(parts, entry, { signal: inner });
+  const expectations = createExpectations(chunks);
+  const locations = locate(parts, entry, expectations, { signal: inner });
   const ahead: Pending[] = [];
   const begin = (location: ChunkLocation, release: () => void): void => {
     const content = location.rawBytes > READ_BYTES_MAX ? undefined : chunks.read(location, { signal: inner });
@@ -147,31 +148,26 @@ async function* chunkContents(parts: ReadFileParts, entry: FileEntry, { signal }
   } finally {
     leaving.abort(readerLeft);
     for (const { release } of ahead) release();
+    expectations.release();
     await locations.return(undefined);
   }
 }
 
 /** Where the chunks of a file are, in order; the reader of chunks is told of them. */
 async function* locate(
-  { filetrees, index, chunks }: ReadFileParts,
+  { filetrees, index }: ReadFileParts,
   entry: FileEntry,
+  { expect }: Expectations,
   options: CallOptions,
 ): AsyncGenerator<ChunkLocation> {
-  // Of the last group some may still be read when the next begins.
-  const expected: (() => void)[] = [];
-  try {
-    for await (const hashes of inGroups(filetrees.chunksOf(entry, options), LOOKUP_CHUNKS)) {
-      const found = await index.lookup(hashes, options);
-      const locations = hashes.map((hash) => found.get(hash)?.location);
-      expected.push(chunks.expect(locations.filter((location) => location !== undefined)));
-      if (expected.length > 2) expected.shift()?.();
-      for (const [at, location] of locations.entries()) {
-        if (location === undefined) throw new FirnError('FIRN_CHUNK_MISSING', { chunk: hashes[at] ?? '' });
-        yield location;
-      }
+  for await (const hashes of inGroups(filetrees.chunksOf(entry, options), LOOKUP_CHUNKS)) {
+    const found = await index.lookup(hashes, options);
+    const locations = hashes.map((hash) => found.get(hash)?.location);
+    expect(locations.filter((location) => location !== undefined));
+    for (const [at, location] of locations.entries()) {
+      if (location === undefined) throw new FirnError('FIRN_CHUNK_MISSING', { chunk: hashes[at] ?? '' });
+      yield location;
     }
-  } finally {
-    for (const release of expected) release();
   }
 }
 

@@ -17,7 +17,7 @@ import type { CallOptions } from '../storage/blob-store.ts';
 import { byPlace, type FileTask } from './by-place.ts';
 import { forEachConcurrently } from './for-each.ts';
 import { OpenFolders } from './open-folders.ts';
-import { createReadAheadBudget } from './read-ahead.ts';
+import { createExpectations, createReadAheadBudget } from './read-ahead.ts';
 import { type ReadFileParts, readFileContent, readShortFile } from './read-file.ts';
 import { type SelectedPath, selectPaths } from './selection.ts';
 import { nowhere, openTarget, type RestoreTarget } from './target.ts';
@@ -148,8 +148,14 @@ class Restore {
     for (const [path, error] of hidden) this.#fail(path, error);
     const { filesInFlightMax } = this.#parts.settings;
     const work = (task: FileTask, stop: AbortSignal) => this.#write(task, stop);
-    const tasks = byPlace(this.#tasks(), this.#reading, { signal });
-    await forEachConcurrently(tasks, filesInFlightMax, work, { signal });
+    const { index, chunks } = this.#reading;
+    const expectations = createExpectations(chunks);
+    try {
+      const tasks = byPlace(this.#tasks(), { index, expectations }, { signal });
+      await forEachConcurrently(tasks, filesInFlightMax, work, { signal });
+    } finally {
+      expectations.release();
+    }
     // What is in a folder became full before it.
     for (const { path, entry } of this.#closing) await this.#finishFolder(path, entry);
     await this.#target.finish();

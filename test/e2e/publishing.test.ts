@@ -201,7 +201,7 @@ describe('through the hosted functions on Azurite', () => {
     onTestFinished(() => proxy.stop());
     const storage = { ...environment, FIRN_STORAGE: proxy.connectionString };
     await using host = await hostFunctions(storage, { httpPort: 0 });
-    const flushes = wholeIndex.to / hosted.repository.settings.flushRootsPerActivity;
+    const flushes = wholeIndex.length / hosted.repository.settings.flushRootsPerActivity;
     let parent: Snapshot | undefined;
     for (const [held, others] of [
       ['filetrees', new Array<string>(flushes).fill('flushShards')],

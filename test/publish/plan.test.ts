@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { ChunkIndex } from '../../src/index/chunk-index.ts';
 import { isPublishDue } from '../../src/publish/due.ts';
-import { groupRoots, selectReceipts, wholeIndex } from '../../src/publish/plan.ts';
+import { groupRoots, isHashPrefixes, selectReceipts, wholeIndex } from '../../src/publish/plan.ts';
 import { numberSettings } from '../../src/settings.ts';
 
 const inbox = (batch: string) => ({ batch, kind: 'inbox' as const, base: undefined });
@@ -45,14 +45,20 @@ describe('selectReceipts', () => {
 describe('groupRoots', () => {
   test.each([1, 2, 7, 15, 16])('covers all 16 roots once in groups of %i', (size) => {
     const groups = groupRoots(size);
-    const roots = groups.flatMap(({ from, to }) => Array.from({ length: to - from }, (_, n) => from + n));
-    expect(roots).toEqual(Array.from({ length: 16 }, (_, n) => n));
-    expect(Math.max(...groups.map(({ from, to }) => to - from))).toBeLessThanOrEqual(size);
+    expect(groups.flat()).toEqual([...'0123456789abcdef']);
+    expect(Math.max(...groups.map(({ length }) => length))).toBeLessThanOrEqual(size);
+  });
+
+  test('are known from what another version of Firn may hand over in their place', () => {
+    expect(isHashPrefixes(['0', 'a3'])).toBe(true);
+    for (const other of [undefined, null, { from: 0, to: 32 }, '0', [0], [''], ['x']]) {
+      expect(isHashPrefixes(other)).toBe(false);
+    }
   });
 
   test('may be asked for all roots in one group, and for no more', () => {
-    expect(wholeIndex).toEqual({ from: 0, to: 16 ** ChunkIndex.PREFIX_DIGITS_MIN });
-    expect(numberSettings.flushRootsPerActivity.max).toBe(wholeIndex.to);
+    expect(wholeIndex).toHaveLength(16 ** ChunkIndex.PREFIX_DIGITS_MIN);
+    expect(numberSettings.flushRootsPerActivity.max).toBe(wholeIndex.length);
   });
 });
 

@@ -180,6 +180,27 @@ describe('publishing uploads', () => {
   });
 });
 
+const twoDigits = wholeIndex.flatMap((first) => wholeIndex.map((second) => first + second));
+
+describe('a flush', () => {
+  const cases = [
+    ['by the roots that there are', wholeIndex.map((root) => [root]), undefined],
+    ['by longer texts, as a version with other roots planned it', twoDigits.map((two) => [two]), undefined],
+    ['a few at a time', [wholeIndex], 3],
+  ] as const;
+  test.each(cases)('brings all new chunks into the index, asked for %s', async (_, groups, locationsAtOnce) => {
+    const { repository } = await createTestRepository();
+    for (let n = 0; n < 40; n += 1) await upload(repository, `src/${n}`, `content ${n}`);
+    await archiveAll(repository, 'src');
+    const plan = (await planPublish(repository, 'src'))!;
+    let added = 0;
+    for (const prefixes of groups) added += (await flushShards(repository, plan, prefixes, { locationsAtOnce })).added;
+    expect(added).toBe(40);
+    const locations = await Array.fromAsync(repository.createIndex().locations());
+    expect(locations).toHaveLength(40);
+  });
+});
+
 describe('a publish that dies or meets another', () => {
   test('is resumed under the same plan and makes one snapshot, wherever it died', async () => {
     for (const died of ['plan', 'flush', 'build', 'snapshot'] as const) {

@@ -5,6 +5,7 @@ import type { FileEntry } from '../../src/filetree/entry.ts';
 import { ChunkIndex } from '../../src/index/chunk-index.ts';
 import { rootOf } from '../../src/index/root-view.ts';
 import { byPlace, type FileTask } from '../../src/restore/by-place.ts';
+import { createExpectations } from '../../src/restore/read-ahead.ts';
 import { plainKeys } from '../../src/sealing/keys.ts';
 import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
 import { hashOf, locationOf } from '../kit/arbitraries.ts';
@@ -34,7 +35,7 @@ async function* each<T>(items: readonly T[]): AsyncGenerator<T> {
 }
 
 /** Nobody listens. */
-const chunks = { expect: () => () => {} };
+const expectations = { expect: () => {} };
 
 function createIndex() {
   const state = new SealedBlobs(createMemoryAccount().container('state'), plainKeys);
@@ -52,7 +53,7 @@ test('every file is given once, those of one frame one after another, and the fr
           index.record([{ ...locationOf(hashOf(`in ${frame}`)), blob: hashOf('blob'), frameOffset: frame }]);
         }
         const tasks = frames.map((frame, at) => fileOf(`${at}`, `in ${frame}`));
-        const given = await Array.fromAsync(byPlace(each(tasks), { index, chunks }, { windowChunks: window }));
+        const given = await Array.fromAsync(byPlace(each(tasks), { index, expectations }, { windowChunks: window }));
         expect(given.toSorted((a, b) => Number(a.path) - Number(b.path))).toMatchObject(tasks);
         expect(given).toHaveLength(tasks.length);
         expect(given.map(({ location }) => location?.frameOffset)).toEqual(
@@ -68,28 +69,23 @@ test('every file is given once, those of one frame one after another, and the fr
   );
 });
 
-test('the reader of chunks is told of the first chunk of each file before it is given, in order, and no longer in the end', async () => {
+test('the reader of chunks is told of the first chunk of each file before it is given, in order', async () => {
   const { index } = createIndex();
   index.record([3, 1, 2].map((frame) => ({ ...locationOf(hashOf(`in ${frame}`)), frameOffset: frame })));
-  const told: (number | 'over')[] = [];
+  const told: number[] = [];
   const listening = {
-    expect(locations: readonly ChunkLocation[]) {
-      told.push(...locations.map(({ frameOffset }) => frameOffset));
-      return () => void told.push('over');
-    },
+    expect: (locations: readonly ChunkLocation[]) => void told.push(...locations.map(({ frameOffset }) => frameOffset)),
   };
   const tasks = [3, 1, 3, 0, 2].map((frame, at) => fileOf(`${at}`, frame === 0 ? 'nowhere' : `in ${frame}`));
-  const given = byPlace(each(tasks), { index, chunks: listening });
+  const given = byPlace(each(tasks), { index, expectations: listening });
   await given.next();
   expect(told).toEqual([3, 3, 1, 2]);
-  await Array.fromAsync(given);
-  expect(told).toEqual([3, 3, 1, 2, 'over']);
 });
 
 test('what needs no chunk is not held back, and a chunk that is nowhere is left to who reads it', async () => {
   const { index } = createIndex();
   const tasks = [fileOf('a', 'nowhere'), link, fileOf('b', 'nowhere either')];
-  const given = await Array.fromAsync(byPlace(each(tasks), { index, chunks }));
+  const given = await Array.fromAsync(byPlace(each(tasks), { index, expectations }));
   expect(given.map(({ path }) => path)).toEqual(['link', 'a', 'b']);
 });
 
@@ -99,7 +95,7 @@ test('long files are held back for fewer others, since each brings the names of 
   async function* walk(): AsyncGenerator<FileTask> {
     for (; walked < 100; walked += 1) yield fileOf(`${walked}`, 'nowhere', 10);
   }
-  const given = byPlace(walk(), { index, chunks }, { windowChunks: 30 });
+  const given = byPlace(walk(), { index, expectations }, { windowChunks: 30 });
   expect((await given.next()).value?.path).toBe('0');
   expect(walked).toBe(2);
   expect(await Array.fromAsync(given)).toHaveLength(99);
@@ -111,6 +107,22 @@ test('where a part of the index is damaged, every file is given all the same', a
   const root = rootOf(hashOf('lost'));
   await state.store.create(`chunk-index/${root}`, Buffer.from('no shard'));
   const tasks = [lost, fileOf('b', 'other')];
-  expect(await Array.fromAsync(byPlace(each(tasks), { index, chunks }))).toEqual(tasks);
+  expect(await Array.fromAsync(byPlace(each(tasks), { index, expectations }))).toEqual(tasks);
   await expect(index.lookup([hashOf('lost')])).rejects.toMatchObject({ code: 'FIRN_SEAL_BROKEN' });
+});
+
+test('what was told of is taken back when two more groups came, and all of it in the end', () => {
+  const over: number[] = [];
+  let groups = 0;
+  const { expect: tell, release } = createExpectations({
+    expect: () => {
+      groups += 1;
+      const group = groups;
+      return () => void over.push(group);
+    },
+  });
+  for (let n = 0; n < 4; n += 1) tell([]);
+  expect(over).toEqual([1, 2]);
+  release();
+  expect(over).toEqual([1, 2, 3, 4]);
 });

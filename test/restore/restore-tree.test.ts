@@ -7,10 +7,13 @@ import { describe, expect, it, vi } from 'vitest';
 import { archiveAndPublish } from '../../src/cli/archive-and-publish.ts';
 import { ChunkIndex } from '../../src/index/chunk-index.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
+import type { Containers } from '../../src/repository.ts';
 import { restoreTree } from '../../src/restore/restore-tree.ts';
 import type { Snapshot } from '../../src/snapshots/snapshot.ts';
 import { pseudoRandomBytes } from '../chunks/bytes.ts';
+import { intercept } from '../chunks/intercept.ts';
 import { describeTree, filesIn, type LocalTree, makeTree, removeFolder, temporaryFolder } from '../kit/local-tree.ts';
+import { createMemoryAccount } from '../kit/memory-blob-store.ts';
 import { archiveAll, createTestRepository, upload } from '../kit/repository.ts';
 import { anyFolder } from './arbitrary-folders.ts';
 
@@ -110,6 +113,34 @@ describe('restoring a snapshot', () => {
     } finally {
       lookup.mockRestore();
     }
+  });
+
+  it('reads the bytes of chunks hardly more than once, whatever files of one and of several chunks lie beside each other', async () => {
+    const text = (seed: number, bytes: number) => pseudoRandomBytes(seed, bytes / 2).toString('hex');
+    const tree = Object.fromEntries(
+      Array.from({ length: 12 }, (_, i) => [`file-${i}`, text(i, i % 3 === 0 ? 3_000 : 2_400_000)]),
+    );
+    const account = createMemoryAccount();
+    let bytesRead = 0;
+    const containers: Containers = {
+      ...account,
+      container: (name) =>
+        intercept(account.container(name), {
+          async read(next, blob, options) {
+            const answer = await next(blob, options);
+            if (blob.startsWith('chunks/')) bytesRead += answer.body.length;
+            return answer;
+          },
+        }),
+    };
+    const { repository, snapshot } = await archived(tree, { containers });
+    expect(bytesRead).toBe(0);
+    expect((await restored(repository, snapshot)).files).toEqual(tree);
+    let bytesStored = 0;
+    for await (const { bytes } of repository.data.store.list({ prefix: 'chunks/' })) bytesStored += bytes;
+    expect(bytesStored).toBeGreaterThan(5_000_000);
+    // More frames than fit into the cache: one or two of those that two files share may be read again.
+    expect(bytesRead).toBeLessThan(1.3 * bytesStored);
   });
 
   it('stops when it is cancelled, and leaves no half of a file', async () => {
