@@ -139,8 +139,8 @@ export const numberSettings = {
     env: 'FIRN_CACHE_BYTES_MAX',
     unit: 'bytes',
     fallback: GiB,
-    // A 16th of it holds several of the largest shards that stay: 2,048 entries of 96 bytes each.
-    min: 32 * MiB,
+    // Each of the 272 parts of it holds the largest shard that stays: 2,048 entries of 96 bytes each, and the seal.
+    min: 64 * MiB,
     max: 64 * GiB,
     about: 'size of the folder that FIRN_CACHE_FOLDER names; what was used least recently goes first',
   },

@@ -1,13 +1,14 @@
 /**
  * Shards in a local folder, as they lie on storage: sealed, so nothing secret is on the disk, and whatever is read from
- * here is checked like what comes from storage. A file is `chunk-index/<root>/<prefix>.<container>.<version>.<bytes>`,
- * where the version is that of the shard's ETag: a shard that changed is simply not found, and repositories do not meet.
+ * here is checked like what comes from storage. A file is `chunk-index/<part>/<prefix>.<container>.<version>.<bytes>`,
+ * where the part is the first two digits of the prefix (one where it has only one), and the version that of the shard's
+ * ETag: a shard that changed is simply not found, and repositories do not meet.
  *
  * The folder may be deleted at any time, also under a run, and shared by processes: files appear whole, and a file that
  * is gone, torn or damaged is as one that never was. It cannot fail a run: the first problem is reported, and the cache
- * is off from then on. Older versions of a shard are removed, and it never stays above its limit: each of the 16 roots
- * has an equal part of it for the shards of all repositories, since hashes spread evenly over the roots. So a write looks
- * at one small folder only, and a read at none. A lower limit takes effect root by root, as they are used.
+ * is off from then on. Older versions of a shard are removed, and it never stays above its limit: each part has an equal
+ * share of it for the shards of all repositories, since hashes spread evenly. So a write looks at one small folder only,
+ * and a read at none. A lower limit takes effect part by part, as they are used.
  */
 import { createHash } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
@@ -15,7 +16,11 @@ import path from 'node:path';
 import { FirnError, problemOf } from '../errors.ts';
 import { isAbsent, sweepTemporary } from '../storage/local-files.ts';
 import { holdFolder, readUsed, sizedName, writeUsed } from './bounded-folder.ts';
-import { allRoots, type ListedShard, rootOf } from './root-view.ts';
+import type { ListedShard } from './root-view.ts';
+
+const PART_DIGITS_MAX = 2;
+/** Folders: those of one digit and those of two. */
+export const CACHE_PARTS = 16 + 16 ** PART_DIGITS_MAX;
 
 /** No writer of a small file takes longer. */
 const TEMPORARY_AGE_MS = 60 * 60 * 1000;
@@ -37,6 +42,10 @@ function digestOf(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 16);
 }
 
+function partOf(prefix: string): string {
+  return prefix.slice(0, PART_DIGITS_MAX);
+}
+
 /** Node says of a folder that is deleted while it is made that it is none; when it says so again, it is true. */
 async function makeFolder(folder: string): Promise<void> {
   const make = () => mkdir(folder, { recursive: true, mode: 0o700 });
@@ -45,17 +54,17 @@ async function makeFolder(folder: string): Promise<void> {
 
 export class DiskCache {
   readonly #folder: string;
-  readonly #rootBytesMax: number;
+  readonly #partBytesMax: number;
   readonly #scope: string;
   readonly #now: () => number;
   readonly #onWarning: ((error: FirnError) => void) | undefined;
-  /** Roots that this process has used. */
+  /** Parts that this process has used. */
   readonly #entered = new Set<string>();
   #off = false;
 
   constructor({ folder, bytesMax, scope, now, onWarning }: DiskCacheOptions) {
     this.#folder = path.join(folder, 'chunk-index');
-    this.#rootBytesMax = Math.floor(bytesMax / allRoots.length);
+    this.#partBytesMax = Math.floor(bytesMax / CACHE_PARTS);
     this.#scope = digestOf(scope);
     this.#now = now ?? Date.now;
     this.#onWarning = onWarning;
@@ -72,7 +81,7 @@ export class DiskCache {
   /** Keeps the sealed bytes of a shard, and removes what is here of its other versions. */
   async write(prefix: string, etag: string, sealed: Uint8Array): Promise<void> {
     await this.#use(async () => {
-      if (sealed.length > this.#rootBytesMax) return await this.#forget(prefix);
+      if (sealed.length > this.#partBytesMax) return await this.#forget(prefix);
       const file = this.#fileOf(prefix, { etag, storedBytes: sealed.length });
       await this.#enter(prefix);
       try {
@@ -92,7 +101,7 @@ export class DiskCache {
   }
 
   #folderOf(prefix: string): string {
-    return path.join(this.#folder, rootOf(prefix));
+    return path.join(this.#folder, partOf(prefix));
   }
 
   #fileOf(prefix: string, { etag, storedBytes }: ListedShard): string {
@@ -104,21 +113,21 @@ export class DiskCache {
     return `${prefix}.${this.#scope}.`;
   }
 
-  /** Removes the versions of a shard but this one, and holds the folder of its root to the limit. */
+  /** Removes the versions of a shard but this one, and holds its folder to the limit. */
   async #forget(prefix: string, but?: string): Promise<void> {
     const versions = this.#shardName(prefix);
     const isStale = (name: string) => name !== but && name.startsWith(versions);
-    await holdFolder(this.#folderOf(prefix), this.#rootBytesMax, isStale);
+    await holdFolder(this.#folderOf(prefix), this.#partBytesMax, isStale);
   }
 
   /** What others left in the folder, or keep there under a higher limit, goes when it is used for the first time. */
   async #enter(prefix: string): Promise<void> {
-    const root = rootOf(prefix);
-    if (this.#entered.has(root)) return;
-    this.#entered.add(root);
+    const part = partOf(prefix);
+    if (this.#entered.has(part)) return;
+    this.#entered.add(part);
     const folder = this.#folderOf(prefix);
     await sweepTemporary(folder, TEMPORARY_AGE_MS, this.#now());
-    await holdFolder(folder, this.#rootBytesMax);
+    await holdFolder(folder, this.#partBytesMax);
   }
 
   async #use<T>(work: () => Promise<T>): Promise<T | undefined> {

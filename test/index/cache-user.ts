@@ -32,7 +32,7 @@ export async function useCache({ folder, bytesMax, seed, steps, fileBytes }: Cac
   const cache = new DiskCache({ folder, bytesMax, scope: 'one', onWarning: ({ code }) => use.warnings.push(code) });
   for (let step = 0; step < steps; step += 1) {
     const [shard = 0, version = 0, op = 0] = Buffer.from(hashOf(`${seed} ${step}`), 'hex');
-    const prefix = `a${(shard % SHARDS).toString(16).padStart(2, '0')}`;
+    const prefix = `a0${(shard % SHARDS).toString(16).padStart(2, '0')}`;
     const etag = `version ${version % 2}`;
     const body = bodyOf(prefix, etag, fileBytes);
     if (op % 2 === 0) await cache.write(prefix, etag, body);

@@ -7,15 +7,14 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { LOCATION_BYTES } from '../../src/chunks/location.ts';
 import { chooseEvicted, type UsedFile } from '../../src/index/bounded-folder.ts';
-import { DiskCache } from '../../src/index/disk-cache.ts';
-import { allRoots } from '../../src/index/root-view.ts';
+import { CACHE_PARTS, DiskCache } from '../../src/index/disk-cache.ts';
+import { hexDigits } from '../../src/index/root-view.ts';
 import { SHARD_ENTRIES_MAX } from '../../src/index/shard.ts';
 import { numberSettings } from '../../src/settings.ts';
 import { temporaryPath } from '../../src/storage/local-files.ts';
 import { temporaryFolder } from '../kit/local-tree.ts';
 import { bodyOf, type CacheUse, useCache } from './cache-user.ts';
 
-const ROOTS = allRoots.length;
 const run = promisify(execFile);
 const cacheUser = fileURLToPath(new URL('cache-user.ts', import.meta.url));
 
@@ -66,18 +65,18 @@ describe('a cache folder', () => {
   });
 
   test('is never above its limit after a write, keeps what was used last, and gives nothing but what was written', async () => {
-    const rootBytesMax = 1000;
+    const partBytesMax = 1000;
     await fc.assert(
       fc.asyncProperty(fc.array(anyStep, { minLength: 10, maxLength: 40 }), async (steps) => {
         const folder = await temporaryFolder();
         let clock = 0;
         const caches = ['one', 'two'].map(
-          (scope) => new DiskCache({ folder, bytesMax: ROOTS * rootBytesMax, scope, now: () => (clock += 1) }),
+          (scope) => new DiskCache({ folder, bytesMax: CACHE_PARTS * partBytesMax, scope, now: () => (clock += 1) }),
         );
         const used = new Map<string, number>();
         for (const { op, scope, shard, version, bytes } of steps) {
           const cache = caches[scope]!;
-          const prefix = `a${shard}`;
+          const prefix = `a0${shard}`;
           const body = bodyOf(`${scope} ${prefix}`, `${version}`, bytes);
           const name = `${scope} ${prefix} ${version} ${bytes}`;
           const versions = [...used.keys()].filter((each) => each.startsWith(`${scope} ${prefix} `));
@@ -92,11 +91,11 @@ describe('a cache folder', () => {
             if (found !== undefined) used.set(versions[0] ?? name, clock);
           }
           if (op !== 'read') for (const each of versions) used.delete(each);
-          if (op === 'write' && bytes <= rootBytesMax) {
+          if (op === 'write' && bytes <= partBytesMax) {
             expect((await cache.read(prefix, { etag: `${version}`, storedBytes: bytes }))?.equals(body)).toBe(true);
             used.set(name, clock);
           }
-          expect(await bytesIn(folder)).toBeLessThanOrEqual(rootBytesMax);
+          expect(await bytesIn(folder)).toBeLessThanOrEqual(partBytesMax);
         }
         // What is there now, from the one used least recently on, was used after everything that went.
         const last = [...used].toSorted(([, a], [, b]) => b - a);
@@ -114,24 +113,37 @@ describe('a cache folder', () => {
 
   test('holds its limit over all roots and repositories', async () => {
     const folder = await temporaryFolder();
+    const parts = [...hexDigits, ...hexDigits.flatMap((digit) => hexDigits.map((next) => digit + next))];
     for (const scope of ['one', 'two', 'three']) {
-      const cache = new DiskCache({ folder, bytesMax: ROOTS * 250, scope });
-      await Promise.all(allRoots.map((prefix) => cache.write(prefix, '1', Buffer.alloc(100))));
+      const cache = new DiskCache({ folder, bytesMax: CACHE_PARTS * 250, scope });
+      await Promise.all(parts.map((prefix) => cache.write(prefix, '1', Buffer.alloc(100))));
     }
-    expect(await namesIn(folder)).toHaveLength(2 * ROOTS);
+    expect(await namesIn(folder)).toHaveLength(2 * CACHE_PARTS);
   });
 
-  test('that is as small as may be has room for the largest shard in each root', () => {
+  test('that is as small as may be has room for the largest shard in each part', () => {
     const sealedBytesMax = SHARD_ENTRIES_MAX * LOCATION_BYTES + 1024;
-    expect(numberSettings.cacheFolderBytesMax.min / ROOTS).toBeGreaterThan(sealedBytesMax);
+    expect(numberSettings.cacheFolderBytesMax.min / CACHE_PARTS).toBeGreaterThan(sealedBytesMax);
+  });
+
+  test('has a folder for the first two digits of a shard, so that a write looks at a 256th of the files', async () => {
+    const folder = await temporaryFolder();
+    const cache = new DiskCache({ folder, bytesMax: CACHE_PARTS * 1000, scope: 'one' });
+    for (const prefix of ['a', 'a0', 'a00', 'a01f', 'a1', 'b1c2']) await cache.write(prefix, '1', Buffer.alloc(10));
+    const parts = (await readdir(path.join(folder, 'chunk-index'))).sort();
+    expect(parts).toEqual(['a', 'a0', 'a1', 'b1']);
+    const counts = await Promise.all(
+      parts.map(async (part) => (await namesIn(path.join(folder, 'chunk-index', part))).length),
+    );
+    expect(counts).toEqual([1, 3, 1, 1]);
   });
 
   test('keeps a limit that was lowered, from the first use on, even when it is only read', async () => {
     const folder = await temporaryFolder();
-    const write = new DiskCache({ folder, bytesMax: ROOTS * 1000, scope: 'one' });
-    for (let n = 0; n < 10; n += 1) await write.write(`a${n}`, '1', Buffer.alloc(100));
-    const read = new DiskCache({ folder, bytesMax: ROOTS * 400, scope: 'one' });
-    await read.read('a0', { etag: '1', storedBytes: 100 });
+    const write = new DiskCache({ folder, bytesMax: CACHE_PARTS * 1000, scope: 'one' });
+    for (let n = 0; n < 10; n += 1) await write.write(`a0${n}`, '1', Buffer.alloc(100));
+    const read = new DiskCache({ folder, bytesMax: CACHE_PARTS * 400, scope: 'one' });
+    await read.read('a00', { etag: '1', storedBytes: 100 });
     expect(await bytesIn(folder)).toBeLessThanOrEqual(400);
   });
 
@@ -142,7 +154,7 @@ describe('a cache folder', () => {
     const temporary = temporaryPath(root);
     await writeFile(temporary, 'left');
     await writeFile(path.join(root, 'a note'), 'mine');
-    const options = { folder, bytesMax: ROOTS * 100, scope: 'one' };
+    const options = { folder, bytesMax: CACHE_PARTS * 100, scope: 'one' };
     await new DiskCache(options).write('a', '1', Buffer.alloc(90));
     expect(await readdir(root)).toContain(path.basename(temporary));
     const later = Date.now() + 2 * 60 * 60 * 1000;
@@ -152,7 +164,7 @@ describe('a cache folder', () => {
 
   test('is shared by processes that read, write and make room at once', async () => {
     const folder = await temporaryFolder();
-    const bytesMax = ROOTS * 200_000;
+    const bytesMax = CACHE_PARTS * 200_000;
     const user = { folder, bytesMax, steps: 400, fileBytes: 9_000 };
     const others = ['a', 'b'].map(async (seed): Promise<CacheUse> => {
       const args = [cacheUser, folder, String(bytesMax), seed, String(user.steps), String(user.fileBytes)];
@@ -172,7 +184,7 @@ describe('a cache folder', () => {
     let done = false;
     const using = Promise.all(
       ['a', 'b', 'c'].map((seed) =>
-        useCache({ folder, bytesMax: ROOTS * 200_000, seed, steps: 200, fileBytes: 2_000 }),
+        useCache({ folder, bytesMax: CACHE_PARTS * 200_000, seed, steps: 200, fileBytes: 2_000 }),
       ),
     ).finally(() => {
       done = true;
@@ -192,7 +204,7 @@ describe('a cache folder', () => {
     const folder = await temporaryFolder();
     // No file may have more than 4 blocks of 512 or 1,024 bytes: the system refuses the write, as on a full disk.
     const limited = ['-c', 'ulimit -f 4 && exec "$@"', 'sh', process.execPath];
-    const args = [...limited, cacheUser, folder, String(ROOTS * 200_000), 'a', '100', '9000'];
+    const args = [...limited, cacheUser, folder, String(CACHE_PARTS * 200_000), 'a', '100', '9000'];
     const use = JSON.parse((await run('sh', args)).stdout) as CacheUse;
     expect(use).toEqual({ hits: 0, wrong: 0, warnings: ['FIRN_CACHE_UNUSABLE'] });
     expect(await namesIn(folder)).toEqual([]);
