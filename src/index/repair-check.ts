@@ -52,21 +52,26 @@ export async function findDrift(
   const drifts: Drift[] = [];
   for (const [root, hashes] of bundled) {
     const shards = await readShards(parts.state, root, options);
-    let reason = await driftOf(parts, root, shards, settledBefore, options);
-    if (hashes.some((hash) => !holds(shards, hash))) reason ??= 'a bundled chunk is missing';
+    const holds = holdsIn(shards);
+    let reason = await driftOf(parts, root, shards, holds, settledBefore, options);
+    if (!hashes.every(holds)) reason ??= 'a bundled chunk is missing';
     if (reason !== undefined) drifts.push({ root, reason });
   }
   return drifts;
 }
 
-function holds(shards: readonly PresentShard[], hash: Hash): boolean {
-  return shards.some(({ prefix, table }) => hash.startsWith(prefix) && table?.find(hash) !== undefined);
+/** Tells of a chunk whether one of the shards on its path has it, at a cost that does not grow with the shards. */
+export function holdsIn(shards: readonly Pick<PresentShard, 'prefix' | 'table'>[]): (hash: Hash) => boolean {
+  const tables = new Map(shards.map(({ prefix, table }) => [prefix, table]));
+  const lengths = [...new Set([...tables.keys()].map((prefix) => prefix.length))];
+  return (hash) => lengths.some((digits) => tables.get(hash.slice(0, digits))?.find(hash) !== undefined);
 }
 
 async function driftOf(
   parts: RepairParts,
   root: string,
   shards: readonly PresentShard[],
+  holds: (hash: Hash) => boolean,
   settledBefore: number,
   options: CallOptions,
 ): Promise<string | undefined> {
@@ -77,7 +82,7 @@ async function driftOf(
   const sampled = sampleOfBlobs(shards.flatMap(({ table }) => (table ? [table] : [])));
   const sound = await stillTrue(parts, sampled, undefined, options);
   if (sound.length < sampled.length) return 'an entry names a chunk blob that does not hold it';
-  if (await lacksChunk(parts, root, shards, settledBefore, options)) return 'a chunk is missing';
+  if (await lacksChunk(parts, root, holds, settledBefore, options)) return 'a chunk is missing';
   return undefined;
 }
 
@@ -85,13 +90,13 @@ async function driftOf(
 async function lacksChunk(
   { data }: RepairParts,
   root: string,
-  shards: readonly PresentShard[],
+  holds: (hash: Hash) => boolean,
   settledBefore: number,
   options: CallOptions,
 ): Promise<boolean> {
   for await (const item of data.store.list({ ...options, prefix: CHUNKS_PREFIX + root })) {
     const hash = hashOfChunkBlob(item.name);
-    if (hash === undefined || item.lastModified.getTime() >= settledBefore || holds(shards, hash)) continue;
+    if (hash === undefined || item.lastModified.getTime() >= settledBefore || holds(hash)) continue;
     const listed = parseChunkBlob(item);
     if (listed.is === 'large') return true;
     const parsed = listed.is === 'legacy-thin' ? await readLegacyPointer(data, item, options) : listed;

@@ -1,9 +1,9 @@
 /** What the check finds of an index, and what it spends on it. Which roots the scheduled run takes: `repair-run.test.ts`. */
 import { describe, expect, test } from 'vitest';
 import { chunkBlobName, tarMetadata, thinBlobName } from '../../src/chunks/chunk-blobs.ts';
-import type { ChunkLocation } from '../../src/chunks/location.ts';
-import { findDrift } from '../../src/index/repair-check.ts';
-import { allRoots, rootOf } from '../../src/index/root-view.ts';
+import { type ChunkLocation, LocationTable } from '../../src/chunks/location.ts';
+import { findDrift, holdsIn } from '../../src/index/repair-check.ts';
+import { allRoots, hexDigits, rootOf } from '../../src/index/root-view.ts';
 import { plainKeys } from '../../src/sealing/keys.ts';
 import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
@@ -32,6 +32,25 @@ type Storage = ReturnType<typeof createStorage>;
 async function rootsOf({ data, state }: Storage, options = later): Promise<string[]> {
   return (await findDrift({ data, state }, allRoots, options)).map(({ root }) => root);
 }
+
+test('whether a chunk is in the shards is asked of those on its path alone', () => {
+  const chunks = hexDigits.flatMap((digit) => locationsIn(`a${digit}`, 2, digit));
+  let looks = 0;
+  const shardOf = (prefix: string, table = LocationTable.of(chunks).under(prefix)) => ({
+    table,
+    get prefix() {
+      looks += 1;
+      return prefix;
+    },
+  });
+  // As an interrupted split leaves them: what is above, and below.
+  const above = LocationTable.of(locationsIn('a', 3, 'above'));
+  const holds = holdsIn([shardOf('a', above), ...hexDigits.map((digit) => shardOf(`a${digit}`))]);
+  looks = 0;
+  const asked = [...chunks, ...above.locations(), ...locationsIn('a', 50, 'absent')].map(({ hash }) => hash);
+  expect(asked.filter(holds)).toEqual(asked.slice(0, -50));
+  expect(looks).toBe(0);
+});
 
 describe('the check', () => {
   test('finds every ruined root, and nothing in what a repair left, whatever that set aside', async () => {
