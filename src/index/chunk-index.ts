@@ -14,6 +14,7 @@
  */
 import pMap from 'p-map';
 import type { ChunkLocation, LocationTable } from '../chunks/location.ts';
+import { createSlots } from '../chunks/slots.ts';
 import type { FirnError } from '../errors.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
@@ -23,7 +24,7 @@ import { DiskCache } from './disk-cache.ts';
 import { Recorded } from './recorded.ts';
 import { lookupInRoot, tablesUnder } from './root-reader.ts';
 import { allRoots, PREFIX_DIGITS_MIN, rootOf } from './root-view.ts';
-import { RootWriter } from './root-writer.ts';
+import { FLUSH_WRITERS, RootWriter } from './root-writer.ts';
 import { SessionViews } from './session-views.ts';
 import { SHARD_ENTRIES_MAX } from './shard.ts';
 import { ShardCache } from './shard-cache.ts';
@@ -31,8 +32,6 @@ import { ShardStore } from './shard-store.ts';
 
 export { allRoots };
 
-/** Roots flushed at the same time by one flush; with the writers of each, 64 shards of at most 192 KiB. */
-const FLUSH_WORKERS = 16;
 /** Roots looked up at the same time by one lookup. */
 const LOOKUP_WORKERS = 16;
 
@@ -159,8 +158,9 @@ export class ChunkIndex {
     const report = { added: 0, shardsWritten: 0, conflicts: 0 };
     const failures: unknown[] = [];
     const since = this.#views.moment();
+    const parts = { ...this.#parts, entriesMax: this.#entriesMax, writers: createSlots(FLUSH_WRITERS) };
     const flushRoot = async (root: string, locations: readonly ChunkLocation[]): Promise<boolean> => {
-      const writer = new RootWriter(root, { ...this.#parts, entriesMax: this.#entriesMax }, since, options);
+      const writer = new RootWriter(root, parts, since, options);
       try {
         await writer.flush(locations);
         return true;
@@ -178,7 +178,6 @@ export class ChunkIndex {
       const left = await pMap(
         Map.groupBy(leaving, ({ hash }) => rootOf(hash)),
         async ([root, locations]) => ((await flushRoot(root, locations)) ? [] : locations),
-        { concurrency: FLUSH_WORKERS },
       );
       return left.flat();
     });

@@ -11,6 +11,7 @@
  */
 import pMap from 'p-map';
 import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
+import type { Slots } from '../chunks/slots.ts';
 import { FirnError } from '../errors.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
@@ -20,8 +21,11 @@ import { mergeFromParent, mergeShard, planShards, type ShardMerge } from './shar
 import type { StoredShard } from './shard-cache.ts';
 import type { ShardStore } from './shard-store.ts';
 
-/** Shards of one root written at the same time. */
-const WRITERS_PER_ROOT = 4;
+/**
+ * Shards written at the same time by one flush, whatever roots they are of. Each writer holds what its shard has (192 KiB,
+ * or more where a split has not followed yet) and what arrives for it, merged and sealed; only then is it split.
+ */
+export const FLUSH_WRITERS = 64;
 /** Compare-and-swap rounds on one root or shard. Each lost round means that another writer won one. */
 const TRIES_MAX = 100;
 
@@ -31,6 +35,8 @@ export interface RootWriterParts {
   readonly shards: ShardStore;
   readonly views: SessionViews;
   readonly entriesMax: number;
+  /** Shared by the roots of a flush. */
+  readonly writers: Slots;
 }
 
 export class RootWriter {
@@ -109,15 +115,18 @@ export class RootWriter {
       await pMap(
         this.#placesOf(left, view, digits),
         async ([prefix, group]) => {
+          const release = await this.#parts.writers.acquire();
           try {
             const merged = await this.#mergeInto(prefix, view.get(prefix), group, merge);
             if (merged === undefined) lost.push(...group);
             else added += merged;
           } catch (error) {
             failures.push(error);
+          } finally {
+            release();
           }
         },
-        { concurrency: WRITERS_PER_ROOT },
+        { concurrency: FLUSH_WRITERS },
       );
       if (failures.length > 0) throw failures[0];
       left = lost;

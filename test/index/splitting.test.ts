@@ -353,3 +353,35 @@ test('however recording, looking up and flushing interleave, nothing is lost, an
     { numRuns: 60 },
   );
 });
+
+test.each([
+  ['one root', 'a'],
+  ['all roots', ''],
+])('a flush writes 64 shards at the same time, and never more, when they are of %s', async (_, under) => {
+  const prefixes = Array.from({ length: 256 }, (__, n) => under + n.toString(16).padStart(2, '0'));
+  let inFlight = 0;
+  let most = 0;
+  let waiting: (() => void)[] = [];
+  const store = hooked(createMemoryBlobStore(), {
+    async before(call) {
+      if (call !== 'create') return;
+      inFlight += 1;
+      most = Math.max(most, inFlight);
+      await new Promise<void>((resolve) => {
+        waiting.push(resolve);
+        if (waiting.length < 64) return;
+        for (const go of waiting) go();
+        waiting = [];
+      });
+    },
+    after(call) {
+      if (call === 'create') inFlight -= 1;
+    },
+  });
+  await flushed(
+    open(store),
+    prefixes.flatMap((prefix) => locationsIn(prefix, 3, prefix)),
+  );
+  expect(most).toBe(64);
+  expect(await shardNames(store)).toEqual(prefixes);
+});
