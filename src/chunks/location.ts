@@ -191,9 +191,14 @@ export class LocationTable {
     fill((table, from, to) => {
       end += table.bytes.copy(bytes, end, table.#at(from), table.#at(to));
     });
+    return LocationTable.#cut(bytes, end);
+  }
+
+  /** The table whose entries end there; what is behind is not kept. */
+  static #cut(bytes: Buffer, end: number): LocationTable {
     const count = (end - TABLE_HEADER_BYTES) / LOCATION_BYTES;
     LocationTable.#writeHeader(bytes, count);
-    return new LocationTable(count === countMax ? bytes : Buffer.from(bytes.subarray(0, end)), count);
+    return new LocationTable(end === bytes.length ? bytes : Buffer.from(bytes.subarray(0, end)), count);
   }
 
   #mergeWith(later: LocationTable, replaces: (later: ChunkLocation, earlier: ChunkLocation) => boolean): LocationTable {
@@ -236,6 +241,19 @@ export class LocationTable {
       }
       append(this, i, this.count);
     });
+  }
+
+  /** What becomes of each location, which keeps its hash; those that become undefined are left out. Few are objects at once. */
+  map(change: (location: ChunkLocation) => ChunkLocation | undefined): LocationTable {
+    const bytes = Buffer.alloc(this.bytes.length);
+    let end = TABLE_HEADER_BYTES;
+    for (const location of this.locations()) {
+      const changed = change(location);
+      if (changed === undefined) continue;
+      writeLocation(bytes, end, changed);
+      end += LOCATION_BYTES;
+    }
+    return LocationTable.#cut(bytes, end);
   }
 
   location(i: number): ChunkLocation {

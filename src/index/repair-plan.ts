@@ -41,15 +41,16 @@ function choosePlaces(locations: Iterable<ChunkLocation>): LocationTable {
   return LocationTable.of(chosen.values());
 }
 
-/** The entries of the present shards of a root that the listing did not prove: published since, or without a pointer. */
+/**
+ * The entries of the present shards of a root that the listing did not prove: published since, or without a pointer. By
+ * shard, since of two that know a chunk one may be wrong.
+ */
 export function unprovedEntries(
   shards: Iterable<{ readonly prefix: string; readonly table: LocationTable | undefined }>,
   proved: LocationTable,
-): ChunkLocation[] {
-  const found: ChunkLocation[] = [];
-  for (const { prefix, table } of shards) {
-    for (const location of table?.under(prefix).without(proved).locations() ?? []) found.push(location);
-  }
+): LocationTable[] {
+  const found: LocationTable[] = [];
+  for (const { prefix, table } of shards) if (table !== undefined) found.push(table.under(prefix).without(proved));
   return found;
 }
 

@@ -100,8 +100,10 @@ export async function repairRoot(
       continue;
     }
     const present = new Map(shards.map((shard) => [shard.prefix, shard]));
-    const kept = await stillTrue(parts, unprovedEntries(shards, proved), tars, options);
-    const entries = LocationTable.merge([proved, LocationTable.of(kept)]);
+    const unproved = unprovedEntries(shards, proved);
+    const isTrue = await lookWhichAreTrue(parts, locationsOf(unproved), tars, options);
+    const kept = unproved.map((table) => table.map((entry) => (isTrue(entry) ? entry : undefined)));
+    const entries = LocationTable.merge([proved, ...kept]);
     const plan = planShards(root, entries, options?.shardEntriesMax);
     const isAsPlanned = (prefix: string, table: LocationTable) => present.get(prefix)?.table?.bytes.equals(table.bytes);
     const toWrite = [...plan].filter(([prefix, table]) => !isAsPlanned(prefix, table));
@@ -136,14 +138,33 @@ async function removeShards(
   return outcomes.filter((outcome) => outcome === 'removed').length;
 }
 
+function* locationsOf(tables: readonly LocationTable[]): Generator<ChunkLocation> {
+  for (const table of tables) yield* table.locations();
+}
+
+interface LookedAt {
+  readonly data: { readonly store: Pick<BlobStore, 'properties'> };
+}
+
 /** Those of the entries whose chunk blob is there and does not say otherwise. */
 export async function stillTrue(
-  { data }: { readonly data: { readonly store: Pick<BlobStore, 'properties'> } },
+  parts: LookedAt,
   entries: readonly ChunkLocation[],
   tars: KnownTars | undefined,
   options?: CallOptions,
 ): Promise<ChunkLocation[]> {
-  const blobs = new Set(entries.map(({ blob }) => blob).filter((blob) => tars?.get(blob) === undefined));
+  return entries.filter(await lookWhichAreTrue(parts, entries, tars, options));
+}
+
+/** Looks at the chunk blobs of the entries; the answer tells of each of these entries whether it is still true. */
+async function lookWhichAreTrue(
+  { data }: LookedAt,
+  entries: Iterable<ChunkLocation>,
+  tars: KnownTars | undefined,
+  options?: CallOptions,
+): Promise<(entry: ChunkLocation) => boolean> {
+  const blobs = new Set<Hash>();
+  for (const { blob } of entries) if (tars?.get(blob) === undefined) blobs.add(blob);
   const otherTars = new Map<Hash, KnownTar>();
   const largeBytes = new Map<Hash, number>();
   const look = async (blob: Hash) => {
@@ -157,9 +178,9 @@ export async function stillTrue(
     }
   };
   await pMap(blobs, look, { concurrency: REQUESTS_IN_FLIGHT });
-  return entries.filter((entry) => {
+  return (entry) => {
     const { hash, blob, kind, frameBytes } = entry;
     if (kind === 'large') return hash === blob && largeBytes.get(blob) === frameBytes;
     return pointerProblem(entry, tars?.get(blob) ?? otherTars.get(blob)) === undefined;
-  });
+  };
 }

@@ -8,8 +8,9 @@
  *   4. the marker is removed, unless another repair has taken it over.
  *
  * Memory holds the locations of at most `locationsMax` chunks (96 bytes each), or of one root if that is more, and the
- * name of every tar chunk. What does not fit is left to a further pass over the listings. What cannot be understood is
- * set aside and reported; it stops nothing, and nothing in the data container is changed.
+ * name of every tar chunk; and of the root that is being written some copies of its tables, but few locations as objects.
+ * What does not fit is left to a further pass over the listings. What cannot be understood is set aside and reported; it
+ * stops nothing, and nothing in the data container is changed.
  *
  * A flush that began before the marker may still write. It can only write over a version that it read, as repair does,
  * so neither loses what the other wrote. A lock (the caller's) keeps two repairs from doing the same work; without it
@@ -17,7 +18,7 @@
  */
 
 import { chunkBlobName } from '../chunks/chunk-blobs.ts';
-import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
+import { LocationTable } from '../chunks/location.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { KnownTars } from './known-tars.ts';
 import { removeRepairMarker, takeRepairMarker } from './marker.ts';
@@ -113,7 +114,7 @@ export async function repairIndex(parts: RepairParts, options: RepairOptions): P
       const root = allRoots[from];
       if (root === undefined || !inRepair(from)) continue;
       const { proved, pointers } = collector.take(from);
-      const held = LocationTable.of(heldToTars(pointers, tars, quarantine));
+      const held = heldToTars(pointers, tars, quarantine);
       const { entries, written, removed } = await repairRoot(
         parts,
         root,
@@ -134,14 +135,15 @@ export async function repairIndex(parts: RepairParts, options: RepairOptions): P
 }
 
 /** Pointers from blobs of their own come before the tar chunks in the listing, so they are held to them here. */
-function* heldToTars(pointers: LocationTable, tars: KnownTars, quarantine: Quarantine): Generator<ChunkLocation> {
-  for (const location of pointers.locations()) {
+function heldToTars(pointers: LocationTable, tars: KnownTars, quarantine: Quarantine): LocationTable {
+  return pointers.map((location) => {
     const tar = tars.get(location.blob);
     const problem = pointerProblem(location, tar);
     // The tier may have changed since the pointer was written.
-    if (tar !== undefined && problem === undefined) yield { ...location, tier: tar.tier };
-    else if (problem !== undefined) quarantine.add(chunkBlobName(location.hash), problem);
-  }
+    if (tar !== undefined && problem === undefined) return { ...location, tier: tar.tier };
+    if (problem !== undefined) quarantine.add(chunkBlobName(location.hash), problem);
+    return undefined;
+  });
 }
 
 /** Blobs among the shards that no reader would look at. */

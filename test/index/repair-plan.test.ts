@@ -1,6 +1,6 @@
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
-import type { ChunkLocation } from '../../src/chunks/location.ts';
+import { describe, expect, test, vi } from 'vitest';
+import { type ChunkLocation, LocationTable } from '../../src/chunks/location.ts';
 import { type CollectedRoot, RootCollector } from '../../src/index/repair-plan.ts';
 import { hashOf, locationOf } from '../kit/arbitraries.ts';
 import { locationsIn } from './index-kit.ts';
@@ -66,6 +66,22 @@ test('a pointer whose tar chunk is missing does not push out another place of it
   expect(await repair()).toMatchObject({ entries: 600, quarantinedCount: 600 });
   const found = await Array.fromAsync(fresh().locations());
   expect(found).toEqual(chunks.toSorted((a, b) => (a.hash < b.hash ? -1 : 1)));
+});
+
+test('a repair packs pointers, and entries that only shards know, a few at a time', async () => {
+  const { data, state, repair } = createStorage();
+  const tar = hashOf('tar');
+  await putTar(data.store, tar);
+  for (const chunk of chunksOf(tar, 'a', 1_000)) await putPointer(data.store, chunk);
+  await putShard(state, 'a', chunksOf(tar, 'a', 1_000, 'unproved'));
+  const pack = vi.spyOn(LocationTable, 'of');
+  try {
+    expect(await repair()).toMatchObject({ entries: 2_000 });
+    const counts = pack.mock.results.map(({ value }) => (value as LocationTable).count);
+    expect(Math.max(...counts)).toBe(128);
+  } finally {
+    pack.mockRestore();
+  }
 });
 
 test('a repair reads no shard that it has read or written itself', async () => {
