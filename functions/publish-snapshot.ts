@@ -14,14 +14,7 @@ import type { InvocationContext } from '@azure/functions';
 import type { OrchestrationContext } from 'durable-functions';
 import * as df from 'durable-functions';
 import { FirnError, problemOf } from '../src/errors.ts';
-import {
-  groupRoots,
-  type HashPrefixes,
-  isHashPrefixes,
-  type PlanReference,
-  planPublish,
-  wholeIndex,
-} from '../src/publish/plan.ts';
+import { groupRoots, type HashPrefixes, type PlanReference, planPublish, prefixesOf } from '../src/publish/plan.ts';
 import { endPublish, type HeldPublish, underPublishLock } from '../src/publish/publish-lock.ts';
 import { type BuiltTree, buildFiletrees, commitSnapshot, flushShards } from '../src/publish/steps.ts';
 import type { Repository } from '../src/repository.ts';
@@ -100,8 +93,7 @@ df.app.activity('planPublish', {
 
 df.app.activity('flushShards', {
   handler: step(async (repository, { run, plan, prefixes }: FlushInput, held) => {
-    const known = isHashPrefixes(prefixes) ? prefixes : wholeIndex;
-    const report = await flushShards(repository, plan, known, held);
+    const report = await flushShards(repository, plan, prefixesOf(prefixes), held);
     tellFlushed(run.source, report.conflicts);
     return report;
   }),

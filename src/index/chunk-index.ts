@@ -14,7 +14,7 @@
  */
 import pMap from 'p-map';
 import type { ChunkLocation, LocationTable } from '../chunks/location.ts';
-import { createSlots } from '../chunks/slots.ts';
+import { createSlots, type Slots } from '../chunks/slots.ts';
 import type { FirnError } from '../errors.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
@@ -24,7 +24,7 @@ import { DiskCache } from './disk-cache.ts';
 import { Recorded } from './recorded.ts';
 import { lookupInRoot, tablesUnder } from './root-reader.ts';
 import { allRoots, PREFIX_DIGITS_MIN, rootOf } from './root-view.ts';
-import { FLUSH_WRITERS, RootWriter } from './root-writer.ts';
+import { RootWriter, WRITERS_MAX } from './root-writer.ts';
 import { SessionViews } from './session-views.ts';
 import { SHARD_ENTRIES_MAX } from './shard.ts';
 import { ShardCache } from './shard-cache.ts';
@@ -74,14 +74,19 @@ export interface ChunkIndexOptions {
   readonly shardEntriesMax?: number;
 }
 
-/** Gives sessions over one container that share their caches. */
+/** Gives sessions over one container that share their caches, and how many shards they write at the same time. */
 export function createChunkIndexes(state: SealedBlobs, options: ChunkIndexOptions): () => ChunkIndex {
   const { cacheFolder: folder, onWarning } = options;
   const bytesMax = options.cacheFolderBytesMax ?? numberSettings.cacheFolderBytesMax.fallback;
   const disk =
     folder === undefined ? undefined : new DiskCache({ folder, bytesMax, scope: state.store.url, onWarning });
-  const cache = new ShardCache(options.cacheBytesMax, disk);
-  return () => new ChunkIndex(state, options, cache);
+  const shared = { cache: new ShardCache(options.cacheBytesMax, disk), writers: createSlots(WRITERS_MAX) };
+  return () => new ChunkIndex(state, options, shared);
+}
+
+interface Shared {
+  readonly cache: ShardCache;
+  readonly writers: Slots;
 }
 
 export class ChunkIndex {
@@ -90,14 +95,16 @@ export class ChunkIndex {
 
   readonly #shards: ShardStore;
   readonly #views: SessionViews;
+  readonly #writers: Slots;
   readonly #entriesMax: number;
   readonly #checkShards: ChunkIndexOptions['checkShards'];
   readonly #recorded = new Recorded();
   #consulted: LocationTable[] = [];
 
-  /** A session on its own; `cache` is internal. */
-  constructor(state: SealedBlobs, options: ChunkIndexOptions, cache?: ShardCache) {
-    this.#shards = new ShardStore(state, cache ?? new ShardCache(options.cacheBytesMax));
+  /** A session on its own; `shared` is internal. */
+  constructor(state: SealedBlobs, options: ChunkIndexOptions, shared?: Shared) {
+    this.#shards = new ShardStore(state, shared?.cache ?? new ShardCache(options.cacheBytesMax));
+    this.#writers = shared?.writers ?? createSlots(WRITERS_MAX);
     this.#views = new SessionViews(this.#shards);
     this.#entriesMax = options.shardEntriesMax ?? SHARD_ENTRIES_MAX;
     this.#checkShards = options.checkShards;
@@ -158,7 +165,7 @@ export class ChunkIndex {
     const report = { added: 0, shardsWritten: 0, conflicts: 0 };
     const failures: unknown[] = [];
     const since = this.#views.moment();
-    const parts = { ...this.#parts, entriesMax: this.#entriesMax, writers: createSlots(FLUSH_WRITERS) };
+    const parts = { ...this.#parts, entriesMax: this.#entriesMax, writers: this.#writers };
     const flushRoot = async (root: string, locations: readonly ChunkLocation[]): Promise<boolean> => {
       const writer = new RootWriter(root, parts, since, options);
       try {

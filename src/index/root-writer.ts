@@ -22,10 +22,10 @@ import type { StoredShard } from './shard-cache.ts';
 import type { ShardStore } from './shard-store.ts';
 
 /**
- * Shards written at the same time by one flush, whatever roots they are of. Each writer holds what its shard has (192 KiB,
+ * Shards written at the same time by all flushes of a process, whatever roots they are of. Each writer holds what its shard has (192 KiB,
  * or more where a split has not followed yet) and what arrives for it, merged and sealed; only then is it split.
  */
-export const FLUSH_WRITERS = 64;
+export const WRITERS_MAX = 64;
 /** Compare-and-swap rounds on one root or shard. Each lost round means that another writer won one. */
 const TRIES_MAX = 100;
 
@@ -35,7 +35,7 @@ export interface RootWriterParts {
   readonly shards: ShardStore;
   readonly views: SessionViews;
   readonly entriesMax: number;
-  /** Shared by the roots of a flush. */
+  /** Shared by all roots of all flushes. A writer holds one for a merge only, and never waits for another meanwhile. */
   readonly writers: Slots;
 }
 
@@ -126,7 +126,7 @@ export class RootWriter {
             release();
           }
         },
-        { concurrency: FLUSH_WRITERS },
+        { concurrency: WRITERS_MAX },
       );
       if (failures.length > 0) throw failures[0];
       left = lost;

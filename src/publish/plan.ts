@@ -62,8 +62,10 @@ export type HashPrefixes = readonly string[];
 
 export const wholeIndex: HashPrefixes = allRoots;
 
-export function isHashPrefixes(value: unknown): value is HashPrefixes {
-  return Array.isArray(value) && value.every((each) => typeof each === 'string' && /^[0-9a-f]+$/.test(each));
+/** The prefixes that a plan hands over; everything where another version of Firn handed over something else. */
+export function prefixesOf(value: unknown): HashPrefixes {
+  const isPrefix = (each: unknown): each is string => typeof each === 'string' && /^[0-9a-f]+$/.test(each);
+  return Array.isArray(value) && value.length > 0 && value.every(isPrefix) ? value : wholeIndex;
 }
 
 /** What is known of a source when a publish is planned. */

@@ -41,7 +41,7 @@ export function isPublishedBatches(value: unknown): value is PublishedBatch[] {
   );
 }
 
-export function isBatch(name: string): boolean {
+function isBatch(name: string): boolean {
   return batchPattern.test(name);
 }
 

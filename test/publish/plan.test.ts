@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { ChunkIndex } from '../../src/index/chunk-index.ts';
 import { isPublishDue } from '../../src/publish/due.ts';
-import { groupRoots, isHashPrefixes, selectReceipts, wholeIndex } from '../../src/publish/plan.ts';
+import { groupRoots, prefixesOf, selectReceipts, wholeIndex } from '../../src/publish/plan.ts';
 import { numberSettings } from '../../src/settings.ts';
 
 const inbox = (batch: string) => ({ batch, kind: 'inbox' as const, base: undefined });
@@ -49,10 +49,10 @@ describe('groupRoots', () => {
     expect(Math.max(...groups.map(({ length }) => length))).toBeLessThanOrEqual(size);
   });
 
-  test('are known from what another version of Firn may hand over in their place', () => {
-    expect(isHashPrefixes(['0', 'a3'])).toBe(true);
-    for (const other of [undefined, null, { from: 0, to: 32 }, '0', [0], [''], ['x']]) {
-      expect(isHashPrefixes(other)).toBe(false);
+  test('are everything where another version of Firn handed over something else', () => {
+    expect(prefixesOf(['0', 'a3'])).toEqual(['0', 'a3']);
+    for (const other of [undefined, null, { from: 0, to: 32 }, '0', [], [0], [''], ['x']]) {
+      expect(prefixesOf(other)).toBe(wholeIndex);
     }
   });
 
