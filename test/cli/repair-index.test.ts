@@ -15,6 +15,8 @@ describe('firn repair-index', () => {
     expect(await firn('init')).toMatchObject({ code: 0 });
     expect(await firn('archive', folder, '--source', 'docs')).toMatchObject({ code: 0 });
     const state = containers.container(`${name}-state`);
+    // Two, unless the keys of this repository lead both chunks to one root.
+    const shards = await namesOf(state, 'chunk-index/');
     await deleteAll(state, 'chunk-index/');
     await containers.container(`${name}-data`).create('chunks/readme', Buffer.from('not ours'));
     expect(await firn('cat', 'latest', 'a')).toMatchObject({ code: 1 });
@@ -26,7 +28,7 @@ describe('firn repair-index', () => {
         roots: 16,
         listed: 3,
         entries: 2,
-        shardsWritten: 2,
+        shardsWritten: shards.length,
         shardsRemoved: 0,
         passes: 1,
         quarantinedCount: 1,

@@ -6,7 +6,7 @@ import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFailed } from 'vitest';
 import { isFirnError } from '../../src/errors.ts';
 import { publishNow } from '../../src/local/demo/watch.ts';
 import { hostFunctions } from '../../src/local/stack.ts';
@@ -94,6 +94,8 @@ it('functions on a bad network archive all that is uploaded', { timeout: 600_000
   await stack.host.kill();
   const proxy = await startFaultyProxy(stack.connectionString);
   const logs: string[] = [];
+  // Of a run that is rare nothing else tells what happened.
+  onTestFailed(() => void process.stdout.write(`${logs.slice(-400).join('\n')}\n`));
   const environment = { ...stack.environment, FIRN_STORAGE: proxy.connectionString };
   try {
     await using host = await hostFunctions(environment, { httpPort: 0, onLog: (line) => logs.push(line) });
