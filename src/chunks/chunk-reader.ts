@@ -75,14 +75,15 @@ export function createChunkReader(data: BlobStore, keys: Keys, options: ChunkRea
   }
 
   async function readFrame(location: ChunkLocation, signal: AbortSignal): Promise<Buffer> {
-    const { name, offset, bytes } = placeOf(location);
+    const place = placeOf(location);
+    const { name, offset, bytes } = place;
     if (!isOfSomeFrame(keys, bytes)) throw wrongPlace(name);
     const open = async (sealed: Buffer) => {
       const frame = await openFrame(keys, { kind: 'tar', name }, sealed);
       if (frame.frameBytes !== bytes) throw wrongPlace(name);
       return frame.raw;
     };
-    const taken = await spans.take({ name, offset, bytes }, { signal });
+    const taken = await spans.take(place, { signal });
     if (taken !== undefined) {
       try {
         return await open(taken);

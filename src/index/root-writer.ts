@@ -22,8 +22,9 @@ import type { StoredShard } from './shard-cache.ts';
 import type { ShardStore } from './shard-store.ts';
 
 /**
- * Shards written at the same time by all flushes of a process, whatever roots they are of. Each writer holds what its shard has (192 KiB,
- * or more where a split has not followed yet) and what arrives for it, merged and sealed; only then is it split.
+ * Shards written at the same time by all flushes of a process, whatever roots they are of. Each writer holds what its
+ * shard has (192 KiB, or more where a split has not followed yet) and what arrives for it, merged and sealed; only then
+ * is it split.
  */
 export const WRITERS_MAX = 64;
 /** Compare-and-swap rounds on one root or shard. Each lost round means that another writer won one. */

@@ -84,8 +84,8 @@ export function isParent(value: unknown): value is string | null | undefined {
 export function isSnapshotIdentity(value: unknown): value is Pick<Snapshot, 'id' | 'time'> {
   if (!hasTexts(value, 'id', 'time')) return false;
   const { id, time } = value;
-  if (!idPattern.test(id) || Number.isNaN(Date.parse(time)) || new Date(time).toISOString() !== time) return false;
-  // Years beyond four digits have another form.
+  if (Number.isNaN(Date.parse(time)) || new Date(time).toISOString() !== time) return false;
+  // Which holds the id to its form too, and the year to four digits.
   return namePattern.test(snapshotName({ id, time }));
 }
 
