@@ -68,7 +68,7 @@ export const variants: readonly Variant[] = [
 const OLD = 'the old passphrase';
 const NEW = 'the new passphrase';
 
-/** A text whose chunk lies under this root, so that a few of them split its shard. */
+/** A text whose chunk lies under this root. */
 function textUnder(repository: Repository, root: string, name: string): string {
   for (let n = 0; ; n += 1) {
     const text = `${name} ${n}`;
@@ -110,10 +110,12 @@ export async function createScenario(variant: Variant, world: World): Promise<Sc
   const versions = new Map<string, Set<string>>();
   const known = (name: string, content: string) => versions.set(name, (versions.get(name) ?? new Set()).add(content));
 
+  // All texts have chosen roots: a key is random, and one text more in «a» would split it before its time.
+  const same = textUnder(repository, 'd', 'the same in both');
   const first: Record<string, string> = {
     'a/one': textUnder(repository, 'a', 'one'),
     'a/two': textUnder(repository, 'a', 'two'),
-    same: 'the same in both',
+    same,
     empty: '',
     // Two chunks fill the shard a; the next step that adds to it splits it, with what is published already.
     'b/three': textUnder(repository, 'c', 'three'),
@@ -123,8 +125,8 @@ export async function createScenario(variant: Variant, world: World): Promise<Sc
     'c/four': textUnder(repository, 'a', 'four'),
     'c/five': textUnder(repository, 'a', 'five'),
   };
-  const docs: Record<string, string> = { same: 'the same in both', only: 'only in docs' };
-  const local: Record<string, string> = { 'x.txt': 'local x', 'y.txt': textUnder(repository, 'a', 'local y') };
+  const docs: Record<string, string> = { same, only: textUnder(repository, 'd', 'only in docs') };
+  const local: Record<string, string> = { 'x.txt': textUnder(repository, 'e', 'local x'), 'y.txt': textUnder(repository, 'a', 'local y') };
   for (const [path_, content] of Object.entries({ ...first })) known(`photos/${path_}`, content);
   for (const [path_, content] of Object.entries(second)) known(`photos/${path_}`, content);
   for (const [path_, content] of Object.entries(docs)) known(`docs/${path_}`, content);

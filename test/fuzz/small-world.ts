@@ -84,7 +84,7 @@ export async function createWorld({ thinChunks, inbox }: Variant): Promise<World
     await upload(repository, name, content);
     versions.set(name, (versions.get(name) ?? new Set()).add(digestOf(content)));
   };
-  /** Its chunk lies under this root: two of them fill a shard, and three split it. */
+  /** What is published has its chunk under a chosen root, whatever the key: two of them fill a shard, and three split it. */
   const textUnder = (root: string, name: string): string => {
     let n = 0;
     while (!repository.keys.hash(Buffer.from(`${name} ${n}`)).startsWith(root)) n += 1;
@@ -102,7 +102,7 @@ export async function createWorld({ thinChunks, inbox }: Variant): Promise<World
   await put('photos/a/two', textUnder('a', 'the second, to be removed'));
   await put('photos/same', textUnder('b', 'the same in both'));
   await put('photos/empty', '');
-  await put('photos/large', Buffer.alloc(LARGE_BYTES, 'z'));
+  await put('photos/large', textUnder('c', 'z'.repeat(LARGE_BYTES)));
   await publish('photos');
   await put('docs/same', textUnder('b', 'the same in both'));
   await put('docs/other', textUnder('b', 'beside it'));
