@@ -1,7 +1,8 @@
 /**
  * Keeps orchestration instances in a container, one blob per instance: state and history in the body, what a query
  * filters by in the metadata. A state is written whole, under the ETag of the one that it follows, so a crash leaves the
- * old or the new one, and of two hosts that work on the same instance one is told that it was too late.
+ * old or the new one, and of two hosts that work on the same instance one is told that it was too late. A write whose
+ * answer was lost, and whose repetition by the SDK met its own work, is no such case.
  */
 import type { ContainerClient } from '@azure/storage-blob';
 import { FirnError, problemOf } from '../../errors.ts';
@@ -31,18 +32,23 @@ export async function openInstanceStore(container: ContainerClient): Promise<Ins
   await container.createIfNotExists();
   const blobOf = (instanceId: string) => container.getBlockBlobClient(encodeURIComponent(instanceId));
 
+  /** In one request, so that the ETag is that of the body. */
+  async function read(instanceId: string): Promise<{ body: Buffer; etag: string } | undefined> {
+    const answer = await orUndefined(404, () => blobOf(instanceId).download());
+    if (answer === undefined) return undefined;
+    const pieces: Buffer[] = [];
+    for await (const piece of answer.readableStreamBody ?? []) pieces.push(Buffer.from(piece));
+    return { body: Buffer.concat(pieces), etag: answer.etag ?? '' };
+  }
+
   return {
     async load(instanceId) {
-      const blob = blobOf(instanceId);
-      // Read in one request, so that the ETag is that of the body.
-      const answer = await orUndefined(404, () => blob.download());
-      if (answer === undefined) return undefined;
-      const pieces: Buffer[] = [];
-      for await (const piece of answer.readableStreamBody ?? []) pieces.push(Buffer.from(piece));
+      const stored = await read(instanceId);
+      if (stored === undefined) return undefined;
       try {
-        const state = JSON.parse(Buffer.concat(pieces).toString('utf8')) as InstanceState;
+        const state = JSON.parse(stored.body.toString('utf8')) as InstanceState;
         if (state.version !== 1) throw new Error(`it has version ${String(state.version)}`);
-        return { state, etag: answer.etag ?? '' };
+        return { state, etag: stored.etag };
       } catch (error) {
         throw new FirnError('FIRN_LOCAL_STACK_FAILED', {
           problem: `the history of the orchestration ${instanceId} cannot be read: ${problemOf(error)}`,
@@ -51,13 +57,17 @@ export async function openInstanceStore(container: ContainerClient): Promise<Ins
     },
 
     async save(state, etag) {
+      const body = Buffer.from(JSON.stringify(state));
       const written = await orUndefined([409, 412], () =>
-        blobOf(state.instanceId).uploadData(Buffer.from(JSON.stringify(state)), {
+        blobOf(state.instanceId).uploadData(body, {
           conditions: etag === undefined ? { ifNoneMatch: '*' } : { ifMatch: etag },
           metadata: { status: state.runtimeStatus, created: state.createdTime },
         }),
       );
-      return written?.etag;
+      if (written !== undefined) return written.etag;
+      // An execution has a random id and each of its states a history of its own: these bytes are this write's.
+      const stored = await read(state.instanceId);
+      return stored?.body.equals(body) ? stored.etag : undefined;
     },
 
     async delete(instanceId) {
