@@ -2,7 +2,8 @@
  * Builds exactly what is deployed, into `dist/package` (`npm run build`, `npm run package`): all functions in one file; what
  * no function needs in order to be registered in files beside it, because cold start is part of performance; `host.json`; and
  * a `package.json` that names the first. There is nothing to install: every dependency is in the package but
- * `@azure/functions-core`, which the Functions worker answers at run time.
+ * `@azure/functions-core`, which the Functions worker answers at run time. The command line is bundled in the same way,
+ * into `dist/cli` (`src/cli/bundle.js`).
  *
  * Identifiers keep their names, so that stack traces in the logs can be read.
  */
@@ -11,9 +12,10 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { type BuildOptions, build, type Plugin, type PluginBuild, type ResolveOptions } from 'esbuild';
+import { BUNDLE_ENTRY, bundleFolder, MADE_FROM, sourcesNow } from './src/cli/bundle.js';
 
 const root = fileURLToPath(new URL('./', import.meta.url));
-const ENTRY = 'index.cjs';
+const ENTRY = BUNDLE_ENTRY;
 
 /** Imported dynamically. Firn never asks for a listing in Arrow's format, which is all that the storage SDK has Arrow for. */
 const IMPORTED_LATER = /\/telemetry-sdk\.ts$|^apache-arrow$/;
@@ -36,6 +38,18 @@ export async function buildPackage(folder: string): Promise<PackageSize> {
   const { name, version, license, engines } = JSON.parse(await readFile(path.join(root, 'package.json'), 'utf8'));
   const manifest = { name, version, license, private: true, main: ENTRY, engines };
   await writeFile(path.join(folder, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+  return await sizeOf(folder);
+}
+
+/** Bundles the command line of Firn in this folder, which has its packages. */
+export async function buildCommandLine(firn: string): Promise<PackageSize> {
+  const folder = bundleFolder(firn);
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
+  // What changes while it is bundled makes it an old one.
+  const madeFrom = sourcesNow(firn);
+  await bundleInto(folder, { entryPoints: [path.join(firn, 'src', 'cli', 'process.ts')] });
+  await writeFile(path.join(folder, MADE_FROM), madeFrom);
   return await sizeOf(folder);
 }
 
@@ -109,7 +123,14 @@ async function sizeOf(folder: string): Promise<PackageSize> {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { files, bytes, compressedBytes } = await buildPackage(path.join(root, 'dist', 'package'));
+  const packageFolder = path.join(root, 'dist', 'package');
+  const built = new Map([
+    [packageFolder, await buildPackage(packageFolder)],
+    [bundleFolder(root), await buildCommandLine(root)],
+  ]);
   const megabytes = (size: number) => `${(size / 1024 ** 2).toFixed(2)} MiB`;
-  process.stdout.write(`dist/package: ${files} files, ${megabytes(bytes)}, ${megabytes(compressedBytes)} compressed\n`);
+  for (const [folder, { files, bytes, compressedBytes }] of built) {
+    const sizes = `${megabytes(bytes)}, ${megabytes(compressedBytes)} compressed`;
+    process.stdout.write(`${path.relative(root, folder)}: ${files} files, ${sizes}\n`);
+  }
 }

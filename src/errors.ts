@@ -290,7 +290,7 @@ const table = {
     retryable: true,
   },
   FIRN_NODE_TOO_OLD: {
-    message: 'Firn needs Node.js 22.18 or newer; this is {version}.',
+    message: 'Firn needs Node.js 24 or newer; this is {version}.',
     advice: 'Install a newer Node.js, or run `npm ci` in the folder of Firn, which brings one.',
   },
   FIRN_CANCELLED: { message: 'The work was cancelled.', advice: 'Run it again; what was stored is not stored twice.' },

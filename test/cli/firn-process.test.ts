@@ -1,14 +1,13 @@
 /** The command line as users run it: a process of its own, over a storage service. */
 import type { ChildProcess } from 'node:child_process';
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
-import { createServer, type Server } from 'node:net';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { errorCodes } from '../../src/errors.ts';
 import { azuriteConnectionString, uniqueName } from '../kit/azurite.ts';
 import { filesIn, makeTree, temporaryFolder } from '../kit/local-tree.ts';
 import { jsonLines } from './cli.ts';
 import { type FinishedProcess, type FirnProcessOptions, runFirnProcess } from './firn-process.ts';
+import { startSilentService } from './silent-service.ts';
 
 /** Nobody, in most systems. */
 const UNPRIVILEGED_ID = 65_534;
@@ -104,15 +103,14 @@ describe('firn', () => {
   });
 
   it('says which address it tried when the account cannot be reached', async () => {
-    const server = createServer();
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const port = portOf(server);
-    await new Promise((resolve) => server.close(resolve));
-    const { code, stdout, stderr } = await firn(['ls', '--json'], { env: { FIRN_STORAGE: connectionTo(port) } });
+    const service = await startSilentService();
+    await service[Symbol.asyncDispose]();
+    const env = { FIRN_STORAGE: service.connectionString };
+    const { code, stdout, stderr } = await firn(['ls', '--json'], { env });
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     const [error] = jsonLines(stderr);
     expect(error).toMatchObject({ error: 'FIRN_STORAGE_UNREACHABLE' });
-    expect(error?.message).toContain(`127.0.0.1:${port}`);
+    expect(error?.message).toContain(service.address);
     expect(stderr).not.toContain('AccountKey');
   });
 
@@ -127,18 +125,12 @@ describe('firn', () => {
   });
 
   it.each(['SIGINT', 'SIGTERM'] as const)('stops its work at %s, with exit code 130', async (signal) => {
-    // A service that takes requests and never answers.
-    const server = createServer((socket) => socket.on('error', () => {}));
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const env = { FIRN_STORAGE: connectionTo(portOf(server)) };
-    const onStart = (child: ChildProcess) => server.once('connection', () => child.kill(signal));
-    try {
-      const { code, stdout, stderr } = await firn(['ls', '--json'], { env, onStart });
-      expect({ code, stdout }).toEqual({ code: 130, stdout: '' });
-      expect(jsonLines(stderr)).toMatchObject([{ error: 'FIRN_CANCELLED' }]);
-    } finally {
-      server.close();
-    }
+    await using service = await startSilentService();
+    const env = { FIRN_STORAGE: service.connectionString };
+    const onStart = (child: ChildProcess) => void service.connected.then(() => child.kill(signal));
+    const { code, stdout, stderr } = await firn(['ls', '--json'], { env, onStart });
+    expect({ code, stdout }).toEqual({ code: 130, stdout: '' });
+    expect(jsonLines(stderr)).toMatchObject([{ error: 'FIRN_CANCELLED' }]);
   });
 
   it('prints stacks only with FIRN_DEBUG=1', async () => {
@@ -147,52 +139,6 @@ describe('firn', () => {
     expect(plain).toMatchObject({ code: 1, stdout: '' });
     expect(plain.stderr.trimEnd().split('\n')).toHaveLength(2);
     const debug = await firn(['ls'], { env: { ...env, FIRN_DEBUG: '1' } });
-    expect(debug.stderr).toContain('repository.ts');
+    expect(debug.stderr).toMatch(/\n +at .*openRepository/);
   });
 });
-
-describe('the launcher', () => {
-  // What an older Node lacks.
-  const nodeOptions = ['--no-experimental-strip-types'];
-
-  it('hands over to the Node of the project, with arguments, output and exit code', async () => {
-    const version = await firn(['--version'], { nodeOptions });
-    expect(version).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/), stderr: '' });
-    const usage = await firn(['ls', '--frobnicate', '--json'], { nodeOptions });
-    expect(usage.code).toBe(2);
-    expect(jsonLines(usage.stderr)).toMatchObject([{ error: 'FIRN_USAGE' }]);
-  });
-
-  it('hands on signals, and the exit code that follows', async () => {
-    const server = createServer((socket) => socket.on('error', () => {}));
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const env = { FIRN_STORAGE: connectionTo(portOf(server)) };
-    const onStart = (child: ChildProcess) => server.once('connection', () => child.kill('SIGINT'));
-    try {
-      expect(await firn(['ls'], { env, nodeOptions, onStart })).toMatchObject({ code: 130 });
-    } finally {
-      server.close();
-    }
-  });
-
-  it('says what is needed where there is no such Node', async () => {
-    const { message, advice } = errorCodes.FIRN_NODE_TOO_OLD;
-    const env = { FIRN_NODE_HANDED_OVER: '1' };
-    const plain = await firn(['ls'], { nodeOptions, env });
-    expect(plain).toMatchObject({ code: 1, stdout: '' });
-    expect(plain.stderr).toBe(`firn: ${message.replace('{version}', process.version)}\n${advice}\n`);
-    const { stderr } = await firn(['ls', '--json'], { nodeOptions, env });
-    expect(jsonLines(stderr)).toMatchObject([{ error: 'FIRN_NODE_TOO_OLD', advice }]);
-  });
-});
-
-function portOf(server: Server): number {
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('The server does not listen.');
-  return address.port;
-}
-
-/** The connection string of the run's account, at another port. */
-function connectionTo(port: number): string {
-  return azuriteConnectionString().replaceAll(/127\.0\.0\.1:\d+/g, `127.0.0.1:${port}`);
-}

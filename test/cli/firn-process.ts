@@ -1,8 +1,9 @@
 /** Runs the command line as users do: a process of its own. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const launcher = fileURLToPath(new URL('../../src/cli/firn.js', import.meta.url));
+const firnHere = fileURLToPath(new URL('../../', import.meta.url));
 
 export interface FinishedProcess {
   readonly code: number | null;
@@ -16,15 +17,17 @@ export interface FirnProcessOptions {
   readonly uid?: number;
   /** Options of Node itself. */
   readonly nodeOptions?: readonly string[];
+  /** The folder of Firn, if it is another one. */
+  readonly firn?: string;
   /** Called once the process runs. */
   readonly onStart?: (child: ChildProcess) => void;
 }
 
 export async function runFirnProcess(
   argv: readonly string[],
-  { uid, cwd, nodeOptions = [], env = {}, onStart }: FirnProcessOptions,
+  { uid, cwd, nodeOptions = [], firn = firnHere, env = {}, onStart }: FirnProcessOptions,
 ): Promise<FinishedProcess> {
-  const child = spawn(process.execPath, [...nodeOptions, launcher, ...argv], {
+  const child = spawn(process.execPath, [...nodeOptions, path.join(firn, 'src', 'cli', 'firn.js'), ...argv], {
     env: { PATH: process.env.PATH, HOME: '/', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(cwd !== undefined && { cwd }),

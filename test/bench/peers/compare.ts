@@ -18,6 +18,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { buildCommandLine } from '../../../build.ts';
 import { formatBytes, formatCount, machine, markdownTable } from '../report.ts';
 import { type DataSet, fullSizes, makeDataSet, type SetName, setNames, withBytesInserted } from './data-sets.ts';
 import { type Measured, measure, type Program } from './measured-process.ts';
@@ -181,6 +182,8 @@ const { there, versions } = await installed(wantedPeers);
 const { node, cores, memoryGiB } = machine();
 process.stdout.write(`${cores} cores, ${memoryGiB} GiB, Node.js ${node}; ${Object.values(versions).join('; ')}\n\n`);
 await mkdir(values.folder, { recursive: true });
+// As its users have it after `npm run build`.
+await buildCommandLine(root);
 const report: unknown[] = [];
 for (const name of wantedSets) {
   const set = await makeDataSet(name, sizes, path.join(values.folder, 'data'), path.join(root, 'node_modules'));
