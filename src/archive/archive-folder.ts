@@ -8,6 +8,7 @@ import type { SkippedPaths, Snapshot } from '../snapshots/snapshot.ts';
 import type { SnapshotStore } from '../snapshots/snapshot-store.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { type ArchiveOptions, runArchive } from './archive-run.ts';
+import type { FolderListing } from './folder-listing.ts';
 import { checkFolder, type FolderScan, scanFolder } from './folder-source.ts';
 import type { ArchiveParts } from './parts.ts';
 import type { ArchiveTotals } from './receipt.ts';
@@ -61,23 +62,24 @@ export interface FolderOutcome {
   readonly skipped: SkippedPaths;
 }
 
+/** @param listing of the folder; taken to its end. */
 export async function archiveFolder(
   parts: ArchiveParts & { readonly snapshots: Pick<SnapshotStore, 'ancestors'> },
-  folder: string,
+  listing: FolderListing,
   source: string,
   base: Snapshot | undefined,
   options: ArchiveOptions & { readonly rehash?: boolean } = {},
 ): Promise<FolderOutcome> {
-  await checkFolder(folder);
+  await checkFolder(listing.folder);
   const scan: FolderScan = { unchangedFiles: 0, unchangedBytes: 0 };
   const { signal, rehash = false } = options;
-  const batch = scanName(parts.now());
+  const batch = scanName(listing.begun);
   const known = base && {
     filetrees: parts.filetrees,
     root: base.root,
     scanBegun: await lastScanBegun(parts.snapshots, base, { signal }),
   };
-  const items = scanFolder({ folder, base: known, rehash, signal }, scan);
+  const items = scanFolder({ listing, base: known, rehash, signal }, scan);
   const run = await runArchive(parts, { source, batch, kind: 'scan', base: base?.id }, items, options);
   const { totals, writer } = run;
   const { changes, skipped } = writer;

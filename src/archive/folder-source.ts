@@ -4,21 +4,9 @@
  * A file counts as unchanged when size, mtime and mode are those of the tree; but not one that may have been written once
  * more after it was read, within the same step of its file system's clock (`rehash` reads every file). Symbolic links are
  * taken as links and never followed. Devices, sockets and pipes are skipped and named; so is what cannot be read, and its
- * earlier version stays. The folder itself has no entry. Names of one folder are held in memory. Names and
- * attributes are asked for on this thread, one after another: a trip through the thread pool takes ten times as long.
+ * earlier version stays. The folder itself has no entry.
  */
-import {
-  type BigIntStats,
-  closeSync,
-  constants,
-  fstatSync,
-  lstatSync,
-  open,
-  openSync,
-  read,
-  readdirSync,
-  readSync,
-} from 'node:fs';
+import { type BigIntStats, closeSync, constants, fstatSync, open, openSync, read, readSync } from 'node:fs';
 import { lstat, readdir, readlink, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -31,7 +19,6 @@ import {
   type FolderEntry,
   type FolderTree,
   type LinkEntry,
-  pathProblem,
 } from '../filetree/entry.ts';
 import type { FiletreeStore } from '../filetree/filetree-store.ts';
 import { nanosecondsOfTime, timeOfNanoseconds } from '../filetree/time.ts';
@@ -39,6 +26,7 @@ import { listFolder } from '../filetree/walk.ts';
 import type { Hash } from '../sealing/keys.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { isOnLocalDisk } from '../storage/local-files.ts';
+import { type FolderListing, type ListedAttributes, permissionsOf } from './folder-listing.ts';
 import type { ArchiveItem, OpenedItem } from './item.ts';
 import { ReadPace } from './read-pace.ts';
 
@@ -60,7 +48,8 @@ export interface FolderScan {
 }
 
 export interface ScanOptions {
-  readonly folder: string;
+  /** Of the folder; taken to its end. */
+  readonly listing: FolderListing;
   /** The tree to compare with; undefined for none. */
   readonly base:
     | {
@@ -90,7 +79,8 @@ export async function checkFolder(folder: string): Promise<void> {
 
 /** Yields the difference and counts what is the same in `scan`. */
 export async function* scanFolder(options: ScanOptions, scan: FolderScan): AsyncGenerator<ArchiveItem> {
-  const device = (await isOnLocalDisk(options.folder)) ? (await stat(options.folder, { bigint: true })).dev : undefined;
+  const { folder } = options.listing;
+  const device = (await isOnLocalDisk(folder)) ? (await stat(folder)).dev : undefined;
   yield* new FolderScanner(options, scan, device).folder('', options.base?.root);
 }
 
@@ -106,16 +96,16 @@ class FolderScanner {
   /** The folder, ready for a path to be put behind it: `path.join` for every file is a tenth of a scan. */
   readonly #top: string;
   /** The disk of the folder, where it is one of this machine; others may be mounted below it. */
-  readonly #localDevice: bigint | undefined;
+  readonly #localDevice: number | undefined;
   readonly #pace = new ReadPace();
   /** The last scan, in nanoseconds since 1970. */
   readonly #scanBegun: bigint | undefined;
   #turnedAt = performance.now();
 
-  constructor(options: ScanOptions, scan: FolderScan, localDevice: bigint | undefined) {
+  constructor(options: ScanOptions, scan: FolderScan, localDevice: number | undefined) {
     this.#options = options;
     this.#scan = scan;
-    this.#top = path.join(options.folder, path.sep);
+    this.#top = path.join(options.listing.folder, path.sep);
     this.#localDevice = localDevice;
     const begun = options.base?.scanBegun;
     if (begun) this.#scanBegun = BigInt(begun.getTime()) * 1_000_000n;
@@ -123,27 +113,25 @@ class FolderScanner {
 
   /** One folder: `at` is its path inside the source, empty for the top, else ending with «/». */
   async *folder(at: string, tree: FolderTree | undefined): AsyncGenerator<ArchiveItem> {
-    const { signal } = this.#options;
-    signal?.throwIfAborted();
-    let names: Buffer[];
-    try {
-      names = readdirSync(this.#local(at), { encoding: 'buffer' });
-    } catch (error) {
-      yield skip(at.slice(0, -1), 'FIRN_FILE_UNREADABLE', problemOf(error));
-      return;
-    }
-    names.sort(Buffer.compare);
+    const { signal, listing } = this.#options;
     const known = this.#knownIn(tree);
     try {
       let next = await known.next();
-      for (const raw of names) {
+      for (let listed = listing.next(); listed !== undefined; listed = listing.next()) {
+        signal?.throwIfAborted();
         if (performance.now() - this.#turnedAt > TURN_MS_MAX) {
           await nextTurn();
           this.#turnedAt = performance.now();
         }
-        const name = raw.toString();
-        if (!Buffer.from(name).equals(raw)) {
-          yield skip(at + name, 'FIRN_PATH_UNUSABLE', 'its name is not valid UTF-8');
+        if (listed.is === 'end') {
+          // Of what cannot be listed nothing is known to be gone.
+          if (listed.problem !== undefined) return yield skip(at.slice(0, -1), 'FIRN_FILE_UNREADABLE', listed.problem);
+          for (; !next.done; next = await known.next()) yield { path: at + next.value.name, op: 'remove' };
+          return;
+        }
+        const { name } = listed;
+        if (listed.is === 'nameless') {
+          yield skip(at + name, 'FIRN_PATH_UNUSABLE', listed.problem);
           continue;
         }
         while (!next.done && compareNames(next.value.name, name) < 0) {
@@ -155,85 +143,54 @@ class FolderScanner {
           before = next.value.known;
           next = await known.next();
         }
-        signal?.throwIfAborted();
-        const below = yield* this.#entry(at + name, before);
-        if (below !== undefined) yield* this.folder(`${at}${name}/`, below.tree);
+        if (listed.is === 'refused') {
+          yield skip(at + name, listed.code, listed.problem);
+        } else if (listed.is === 'gone') {
+          if (before.file || before.folder) yield { path: at + name, op: 'remove' };
+        } else if (listed.attributes.type === 'folder') {
+          yield* this.#folderEntry(at + name, listed.attributes, before);
+          yield* this.folder(`${at}${name}/`, before.file ? undefined : before.folder?.tree);
+        } else {
+          yield* this.#fileEntry(at + name, listed.attributes, before);
+        }
       }
-      for (; !next.done; next = await known.next()) yield { path: at + next.value.name, op: 'remove' };
     } finally {
       await known.return(undefined);
     }
   }
 
-  /** One name; @returns what the tree has of a folder, which the caller goes into. */
-  *#entry(
-    entryPath: string,
-    before: Known,
-  ): Generator<ArchiveItem, { readonly tree: FolderTree | undefined } | undefined> {
-    const problem = pathProblem(entryPath);
-    if (problem) {
-      yield skip(entryPath, 'FIRN_PATH_UNUSABLE', problem);
-      return undefined;
-    }
-    let stats: BigIntStats;
-    try {
-      stats = lstatSync(this.#local(entryPath), { bigint: true });
-    } catch (error) {
-      if (codeOf(error) === 'ENOENT') {
-        if (before.file || before.folder) yield { path: entryPath, op: 'remove' };
-      } else yield skip(entryPath, 'FIRN_FILE_UNREADABLE', problemOf(error));
-      return undefined;
-    }
-    if (stats.isDirectory()) return yield* this.#folderEntry(entryPath, stats, before);
-    if (stats.isFile() || stats.isSymbolicLink()) yield* this.#fileEntry(entryPath, stats, before);
-    else yield skip(entryPath, 'FIRN_FILE_SPECIAL', `it is ${specialKind(stats)}, which has no content to archive`);
-    return undefined;
-  }
-
-  *#folderEntry(
-    entryPath: string,
-    stats: BigIntStats,
-    before: Known,
-  ): Generator<ArchiveItem, { readonly tree: FolderTree | undefined }> {
+  *#folderEntry(entryPath: string, listed: ListedAttributes, before: Known): Generator<ArchiveItem> {
     if (before.file) yield { path: entryPath, op: 'remove' };
     const folder = before.file ? undefined : before.folder;
-    if (folder === undefined || !hasAttributes(stats, folder)) {
-      const attributes = attributesOf(stats);
-      yield { path: entryPath, op: 'put', bytes: 0, open: async () => ({ type: 'folder', attributes }) };
-    }
-    return { tree: folder?.tree };
+    if (folder !== undefined && hasAttributes(listed, folder)) return;
+    const attributes = storedAttributes(listed);
+    yield { path: entryPath, op: 'put', bytes: 0, open: async () => ({ type: 'folder', attributes }) };
   }
 
-  *#fileEntry(entryPath: string, stats: BigIntStats, before: Known): Generator<ArchiveItem> {
+  *#fileEntry(entryPath: string, listed: ListedAttributes, before: Known): Generator<ArchiveItem> {
     if (before.folder) yield { path: entryPath, op: 'remove' };
-    else if (before.file && this.#isSettled(stats) && isUnchanged(stats, before.file)) {
+    else if (before.file && this.#isSettled(listed) && isUnchanged(listed, before.file)) {
       this.#scan.unchangedFiles += 1;
       this.#scan.unchangedBytes += before.file.type === 'file' ? before.file.bytes : 0;
       return;
     }
-    const local = this.#local(entryPath);
-    const link = stats.isSymbolicLink();
+    const local = this.#top + entryPath;
+    const pace = listed.device === this.#localDevice ? this.#pace : undefined;
+    const isLink = listed.type === 'link';
     yield {
       path: entryPath,
       op: 'put',
-      bytes: link ? 0 : Number(stats.size),
+      bytes: isLink ? 0 : listed.bytes,
       open: async ({ signal } = {}) =>
-        link
-          ? await openLink(entryPath, local)
-          : await openFile({
-              entryPath,
-              local,
-              pace: stats.dev === this.#localDevice ? this.#pace : undefined,
-              signal,
-            }),
+        isLink ? await openLink(entryPath, local) : await openFile({ entryPath, local, pace, signal }),
     };
   }
 
   /** Written after the last scan had read it, the file would have another time. */
-  #isSettled({ mtimeNs }: BigIntStats): boolean {
+  #isSettled({ mtime }: ListedAttributes): boolean {
     if (this.#options.rehash) return false;
-    const step = mtimeStepNanosecondsMax[mtimeNs % SECOND_NANOSECONDS === 0n ? 'seconds' : 'fractions'];
-    return this.#scanBegun === undefined || mtimeNs < this.#scanBegun - step;
+    const step = mtimeStepNanosecondsMax[mtime % SECOND_NANOSECONDS === 0n ? 'seconds' : 'fractions'];
+    return this.#scanBegun === undefined || mtime < this.#scanBegun - step;
   }
 
   /** What the tree has in a folder, by name. */
@@ -252,24 +209,18 @@ class FolderScanner {
     if (held) yield held;
     return undefined;
   }
-
-  #local(entryPath: string): string {
-    return this.#top + entryPath;
-  }
 }
 
 function skip(entryPath: string, code: string, problem: string): ArchiveItem {
   return { path: entryPath, op: 'skip', code, problem };
 }
 
-function specialKind(stats: BigIntStats): string {
-  if (stats.isFIFO()) return 'a pipe';
-  if (stats.isSocket()) return 'a socket';
-  return 'a device';
+function storedAttributes({ mtime, mode }: Pick<ListedAttributes, 'mtime' | 'mode'>): EntryAttributes {
+  return { mtime: timeOfNanoseconds(mtime), mode };
 }
 
-export function attributesOf(stats: BigIntStats): EntryAttributes {
-  return { mtime: timeOfNanoseconds(stats.mtimeNs), mode: Number(stats.mode) & 0o7777 };
+function attributesOf({ mtimeNs, mode }: BigIntStats): EntryAttributes {
+  return storedAttributes({ mtime: mtimeNs, mode: permissionsOf(mode) });
 }
 
 /** So far off may a time be that was restored: Node sets times in steps of some hundred nanoseconds. */
@@ -281,15 +232,13 @@ function isSameTime(nanoseconds: bigint, time: string | undefined): boolean {
   return -MTIME_NANOSECONDS_OFF_MAX < off && off < MTIME_NANOSECONDS_OFF_MAX;
 }
 
-function hasAttributes(stats: BigIntStats, { mtime, mode }: EntryAttributes): boolean {
-  return isSameTime(stats.mtimeNs, mtime) && attributesOf(stats).mode === mode;
+function hasAttributes(listed: ListedAttributes, { mtime, mode }: EntryAttributes): boolean {
+  return listed.mode === mode && isSameTime(listed.mtime, mtime);
 }
 
-function isUnchanged(stats: BigIntStats, before: FileEntry | LinkEntry): boolean {
-  if (!hasAttributes(stats, before)) return false;
-  return before.type === 'file'
-    ? stats.isFile() && BigInt(before.bytes) === stats.size
-    : stats.isSymbolicLink() && stats.size === BigInt(Buffer.byteLength(before.target));
+function isUnchanged(listed: ListedAttributes, before: FileEntry | LinkEntry): boolean {
+  if (listed.type !== before.type || !hasAttributes(listed, before)) return false;
+  return listed.bytes === (before.type === 'file' ? before.bytes : Buffer.byteLength(before.target));
 }
 
 async function openLink(entryPath: string, local: string): Promise<OpenedItem> {

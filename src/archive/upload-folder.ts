@@ -17,6 +17,7 @@ import {
   type CallOptions,
   isBlobFailure,
 } from '../storage/blob-store.ts';
+import { FolderListing } from './folder-listing.ts';
 import { checkFolder, type FolderScan, scanFolder } from './folder-source.ts';
 import type { ArchiveItem, OpenedItem } from './item.ts';
 
@@ -56,7 +57,8 @@ export async function uploadFolder(
   const sent = { files: 0, folders: 0, bytes: 0, unchanged: 0 };
   const skipped: SkippedPath[] = [];
   const scan: FolderScan = { unchangedFiles: 0, unchangedBytes: 0 };
-  const items = scanFolder({ folder, base: undefined, rehash: false, signal }, scan);
+  using listing = new FolderListing(folder, new Date());
+  const items = scanFolder({ listing, base: undefined, rehash: false, signal }, scan);
   await pMap(
     items,
     async (item) => {

@@ -4,6 +4,7 @@
  */
 import { archiveFolder, type FolderOutcome } from '../archive/archive-folder.ts';
 import type { ArchiveOptions } from '../archive/archive-run.ts';
+import { FolderListing } from '../archive/folder-listing.ts';
 import { findReceipt } from '../archive/receipt.ts';
 import { isFirnError } from '../errors.ts';
 import { checkSourceName } from '../journal/source-name.ts';
@@ -30,6 +31,8 @@ export interface ArchivedFolder {
 
 export interface ArchiveAndPublishOptions extends ArchiveOptions, PublishSourceOptions {
   readonly rehash?: boolean;
+  /** Of the folder, begun before the repository was there; for the first scan. */
+  readonly listing?: FolderListing;
   /** Told when a scan is done and published. */
   readonly onPublish?: () => void;
   /** Told when the folder is scanned again: how the head differs from the one that was scanned against, if it does. */
@@ -50,7 +53,9 @@ export async function archiveAndPublish(
   let difference: HeadDifference | undefined;
   for (let scans = 0; scans < SCANS_MAX; scans += 1) {
     if (scans > 0) onScanAgain?.(difference);
-    const outcome = await archiveFolder(repository, folder, source, base, options);
+    const begun = scans === 0 ? options.listing : undefined;
+    using listing = begun ?? new FolderListing(folder, repository.now());
+    const outcome = await archiveFolder(repository, listing, source, base, options);
     stored.newChunks += outcome.totals.newChunks;
     stored.newBytes += outcome.totals.newBytes;
     stored.storedBytes += outcome.totals.storedBytes;

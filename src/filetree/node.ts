@@ -29,6 +29,7 @@
  * A chunk list is a blob `filetrees/<hash>` of kind `chunk-list`: 1 to 4,096 chunk hashes of 32 bytes, one after another;
  * its name is the keyed hash of these bytes. All lists of a file but the last are full.
  */
+import { isUtf8 } from 'node:buffer';
 import { FirnError } from '../errors.ts';
 import { HASH_BYTES, type Hash, isHash } from '../sealing/keys.ts';
 import {
@@ -137,11 +138,13 @@ export function encodePageRef(page: PageRef): string {
 }
 
 export function encodeNode(node: TreeNode): Buffer {
-  return Buffer.from(
-    node.type === 'leaf'
-      ? `{"format":${NODE_FORMAT},"type":"leaf","entries":[${node.entries.map(encodeEntry).join()}]}`
-      : `{"format":${NODE_FORMAT},"type":"branch","level":${node.level},"pages":[${node.pages.map(encodePageRef).join()}]}`,
-  );
+  return Buffer.from(textOf(node));
+}
+
+function textOf(node: TreeNode): string {
+  return node.type === 'leaf'
+    ? `{"format":${NODE_FORMAT},"type":"leaf","entries":[${node.entries.map(encodeEntry).join()}]}`
+    : `{"format":${NODE_FORMAT},"type":"branch","level":${node.level},"pages":[${node.pages.map(encodePageRef).join()}]}`;
 }
 
 function isCount(value: unknown): value is number {
@@ -301,16 +304,17 @@ function parseShape(value: unknown, blob: string, reading: Reading): TreeNode {
  */
 export function parseNode(body: Buffer, blob: string, limits: PageLimits = pageLimits): TreeNode {
   const reading: Reading = { limits, damaged: (problem) => new FirnError('FIRN_BLOB_DAMAGED', { blob, problem }) };
+  const text = body.toString('utf8');
   let value: unknown;
   try {
-    value = JSON.parse(body.toString('utf8'));
+    value = JSON.parse(text);
   } catch (cause) {
     throw new FirnError('FIRN_BLOB_DAMAGED', { blob, problem: 'it is not JSON' }, { cause });
   }
   const node = parseShape(value, blob, reading);
   const { files, folders, bytes } = totalsOfNode(node);
   if (![files, folders, bytes].every(isCount)) throw reading.damaged('it holds more than there can be');
-  if (!encodeNode(node).equals(body)) throw reading.damaged('it is not in canonical form');
+  if (!isUtf8(body) || textOf(node) !== text) throw reading.damaged('it is not in canonical form');
   return node;
 }
 

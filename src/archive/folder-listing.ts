@@ -1,0 +1,171 @@
+/**
+ * Names and attributes of all that lies in a folder: depth first, in the order of a filetree.
+ *
+ * They are asked for on this thread, one after another: a trip through the thread pool takes ten times as long. It begins at
+ * once, and goes on while this thread has nothing else to do, until somebody takes the first entry: so it costs no time of its
+ * own while a passphrase is being turned into a key. Links are not followed. In memory are the names of the folders on
+ * the way, and the entries that are ahead.
+ */
+import { isUtf8 } from 'node:buffer';
+import { type BigIntStats, lstatSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { problemOf } from '../errors.ts';
+import { PATH_DEPTH_MAX, pathProblem } from '../filetree/entry.ts';
+
+/** What is told of a file, link or folder. */
+export interface ListedAttributes {
+  readonly type: 'file' | 'link' | 'folder';
+  /** Of a link those of its target. */
+  readonly bytes: number;
+  /** Nanoseconds since 1970. */
+  readonly mtime: bigint;
+  /** Permission bits, 0 to 0o7777. */
+  readonly mode: number;
+  /** The disk that it is on. */
+  readonly device: number;
+}
+
+export type Listed =
+  /** What is in a folder follows, up to its end. */
+  | { readonly is: 'there'; readonly name: string; readonly attributes: ListedAttributes }
+  /** It was there when the folder was listed. */
+  | { readonly is: 'gone'; readonly name: string }
+  /** It cannot be archived. */
+  | { readonly is: 'refused'; readonly name: string; readonly code: string; readonly problem: string }
+  /** It has no name that a filetree could have; where it would stand among the others is not said. */
+  | { readonly is: 'nameless'; readonly name: string; readonly problem: string }
+  /** The end of a folder; with a problem where its names could not be read. */
+  | { readonly is: 'end'; readonly problem?: string };
+
+/** A few megabytes. */
+const AHEAD_MAX = 65_536;
+/** After so long ahead the process turns to what waits. */
+const TURN_MS_MAX = 5;
+
+export class FolderListing {
+  readonly folder: string;
+  /** Before anything was looked at. */
+  readonly begun: Date;
+  readonly #walk: Iterator<Listed, undefined>;
+  #ahead: Listed[] = [];
+  #taken = 0;
+  #goesAhead = true;
+
+  /** Begins to look ahead. */
+  constructor(folder: string, begun: Date) {
+    this.folder = folder;
+    this.begun = begun;
+    this.#walk = walk(path.join(folder, path.sep));
+    void this.#lookAhead();
+  }
+
+  /** The next entry, or end of a folder; undefined behind the end of the whole. */
+  next(): Listed | undefined {
+    this.#goesAhead = false;
+    const listed = this.#ahead[this.#taken];
+    if (listed !== undefined) {
+      this.#taken += 1;
+      return listed;
+    }
+    this.#ahead = [];
+    return this.#walk.next().value;
+  }
+
+  /** Looks at nothing more. */
+  [Symbol.dispose](): void {
+    this.#goesAhead = false;
+  }
+
+  async #lookAhead(): Promise<void> {
+    await nextTurn();
+    while (this.#goesAhead) {
+      const until = performance.now() + TURN_MS_MAX;
+      while (performance.now() < until) {
+        const { done, value } = this.#walk.next();
+        if (done) return;
+        this.#ahead.push(value);
+        if (this.#ahead.length === AHEAD_MAX) return;
+      }
+      await nextTurn();
+    }
+  }
+}
+
+/** @param top ready for a path to be put behind it: `path.join` for every file is a tenth of a scan. */
+function* walk(top: string): Generator<Listed, undefined> {
+  const open = [openFolder(top, '')];
+  for (let folder = open.at(-1); folder !== undefined; folder = open.at(-1)) {
+    const raw = folder.names[folder.next];
+    if (raw === undefined) {
+      open.pop();
+      yield folder.end;
+      continue;
+    }
+    folder.next += 1;
+    const listed = look(top, folder.at, raw, open.length);
+    yield listed;
+    if (listed.is === 'there' && listed.attributes.type === 'folder') {
+      open.push(openFolder(top, `${folder.at}${listed.name}/`));
+    }
+  }
+}
+
+interface OpenFolder {
+  /** Its path, empty for the top, else ending with «/». */
+  readonly at: string;
+  readonly names: readonly Buffer[];
+  readonly end: Listed;
+  next: number;
+}
+
+function openFolder(top: string, at: string): OpenFolder {
+  try {
+    const names = readdirSync(top + at, { encoding: 'buffer' }).sort(Buffer.compare);
+    return { at, names, end: { is: 'end' }, next: 0 };
+  } catch (error) {
+    return { at, names: [], end: { is: 'end', problem: problemOf(error) }, next: 0 };
+  }
+}
+
+/** @param depth of the names of its path. */
+function look(top: string, at: string, raw: Buffer, depth: number): Listed {
+  const name = raw.toString();
+  if (!isUtf8(raw)) return { is: 'nameless', name, problem: 'its name is not valid UTF-8' };
+  // A file system gives no name that has another problem.
+  const problem = depth > PATH_DEPTH_MAX ? pathProblem(at + name) : undefined;
+  if (problem) return { is: 'refused', name, code: 'FIRN_PATH_UNUSABLE', problem };
+  try {
+    return attributesListed(name, lstatSync(top + at + name, { bigint: true }));
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return { is: 'gone', name };
+    return { is: 'refused', name, code: 'FIRN_FILE_UNREADABLE', problem: problemOf(error) };
+  }
+}
+
+function attributesListed(name: string, stats: BigIntStats): Listed {
+  const type = typeOf(stats);
+  if (type !== undefined) {
+    const { size, mtimeNs, mode, dev } = stats;
+    const attributes = { type, bytes: Number(size), mtime: mtimeNs, mode: permissionsOf(mode), device: Number(dev) };
+    return { is: 'there', name, attributes };
+  }
+  const problem = `it is ${specialKind(stats)}, which has no content to archive`;
+  return { is: 'refused', name, code: 'FIRN_FILE_SPECIAL', problem };
+}
+
+export function permissionsOf(mode: bigint): number {
+  return Number(mode) & 0o7777;
+}
+
+function typeOf(stats: BigIntStats): ListedAttributes['type'] | undefined {
+  if (stats.isFile()) return 'file';
+  if (stats.isDirectory()) return 'folder';
+  return stats.isSymbolicLink() ? 'link' : undefined;
+}
+
+function specialKind(stats: BigIntStats): string {
+  if (stats.isFIFO()) return 'a pipe';
+  if (stats.isSocket()) return 'a socket';
+  return 'a device';
+}

@@ -1,0 +1,119 @@
+/** What is told of a folder, in which order, and when it is looked at. */
+import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { FolderListing, type Listed } from '../../src/archive/folder-listing.ts';
+import { temporaryFolder, temporaryFolderOf } from '../kit/local-tree.ts';
+
+const begun = new Date();
+
+function* rest(listing: FolderListing): Generator<Listed> {
+  for (let listed = listing.next(); listed !== undefined; listed = listing.next()) yield listed;
+}
+
+/** One word for each. */
+function told(listed: Iterable<Listed>): string[] {
+  return [...listed].map((each) => {
+    if (each.is === 'end') return each.problem === undefined ? 'end' : 'unreadable end';
+    return each.is === 'there' ? `${each.attributes.type} ${each.name}` : `${each.is} ${each.name}`;
+  });
+}
+
+/** It looks at a small folder in one turn. */
+async function hasLookedAhead(): Promise<void> {
+  for (let turns = 0; turns < 3; turns += 1) await nextTurn();
+}
+
+describe('a listing', () => {
+  it('goes below each folder before what follows it, and says where each ends', async () => {
+    const folder = await temporaryFolderOf({
+      b: 'a file',
+      a: { type: 'folder', entries: { y: { type: 'folder', entries: {} }, x: '1' } },
+      // Before «a» by its bytes.
+      'Ä\n': { type: 'link', target: 'a' },
+      A: '2',
+    });
+    const all = ['file A', 'folder a', 'file x', 'folder y', 'end', 'end', 'file b', 'link Ä\n', 'end'];
+    expect(told(rest(new FolderListing(folder, begun)))).toEqual(all);
+    const listing = new FolderListing(folder, begun);
+    await hasLookedAhead();
+    expect(told(rest(listing))).toEqual(all);
+  });
+
+  it('tells sizes, times, permissions and disks', async () => {
+    const folder = await temporaryFolderOf({
+      a: { type: 'file', content: '12345', mode: 0o640, mtime: 1_000_000_000 },
+    });
+    const [file] = rest(new FolderListing(folder, begun));
+    expect(file).toEqual({
+      is: 'there',
+      name: 'a',
+      attributes: {
+        type: 'file',
+        bytes: 5,
+        mode: 0o640,
+        mtime: 1_000_000_000_000_000_000n,
+        device: expect.any(Number),
+      },
+    });
+  });
+
+  it('refuses what lies deeper than a filetree goes, and does not go below it', async () => {
+    const folder = await temporaryFolder();
+    const deep = path.join(folder, ...Array.from({ length: 513 }, () => 'd'));
+    await mkdir(path.join(deep, 'below'), { recursive: true });
+    await writeFile(path.join(path.dirname(deep), 'e'), '');
+    const words = told(rest(new FolderListing(folder, begun)));
+    expect(words.slice(0, 512)).toEqual(Array.from({ length: 512 }, () => 'folder d'));
+    expect(words.slice(512, 514)).toEqual(['refused d', 'refused e']);
+    expect(words.slice(514)).toEqual(Array.from({ length: 513 }, () => 'end'));
+  });
+
+  it.skipIf(process.getuid?.() === 0)(
+    'says so where a folder cannot be read (not as root, who reads all)',
+    async () => {
+      const folder = await temporaryFolderOf({ a: { type: 'folder', entries: { b: '' } } });
+      await chmod(path.join(folder, 'a'), 0o000);
+      const words = told(rest(new FolderListing(folder, begun)));
+      await chmod(path.join(folder, 'a'), 0o700);
+      expect(words).toEqual(['folder a', 'unreadable end', 'end']);
+    },
+  );
+
+  it('says so where there is no folder', async () => {
+    expect(told(rest(new FolderListing(path.join(await temporaryFolder(), 'none'), begun)))).toEqual([
+      'unreadable end',
+    ]);
+  });
+});
+
+describe('looking ahead', () => {
+  const entries = { type: 'folder', entries: { b: '', c: '' } } as const;
+
+  it('begins at once: what goes afterwards is told as it was', async () => {
+    const folder = await temporaryFolderOf({ a: entries, d: '' });
+    const listing = new FolderListing(folder, begun);
+    await hasLookedAhead();
+    await rm(folder, { recursive: true });
+    expect(told(rest(listing))).toEqual(['folder a', 'file b', 'file c', 'end', 'file d', 'end']);
+  });
+
+  it('ends when the first entry is taken: from then on each is looked at when it is asked for', async () => {
+    const folder = await temporaryFolderOf({ a: entries, d: '' });
+    const listing = new FolderListing(folder, begun);
+    expect(told([listing.next() as Listed])).toEqual(['folder a']);
+    await hasLookedAhead();
+    await rm(path.join(folder, 'd'));
+    expect(told(rest(listing))).toEqual(['file b', 'file c', 'end', 'gone d', 'end']);
+  });
+
+  it('ends when the listing is given up', async () => {
+    const folder = await temporaryFolderOf({ a: entries, d: '' });
+    const listing = new FolderListing(folder, begun);
+    listing[Symbol.dispose]();
+    await hasLookedAhead();
+    await rm(folder, { recursive: true });
+    expect(told(rest(listing))).toEqual(['unreadable end']);
+  });
+});
