@@ -48,7 +48,7 @@ export class FolderListing {
   /** Before anything was looked at. */
   readonly begun: Date;
   readonly #walk: Iterator<Listed, undefined>;
-  #ahead: Listed[] = [];
+  #ahead: (Listed | undefined)[] = [];
   #taken = 0;
   #goesAhead = true;
 
@@ -64,12 +64,10 @@ export class FolderListing {
   next(): Listed | undefined {
     this.#goesAhead = false;
     const listed = this.#ahead[this.#taken];
-    if (listed !== undefined) {
-      this.#taken += 1;
-      return listed;
-    }
-    this.#ahead = [];
-    return this.#walk.next().value;
+    if (listed === undefined) return this.#walk.next().value;
+    this.#ahead[this.#taken] = undefined;
+    this.#taken += 1;
+    return listed;
   }
 
   /** Looks at nothing more. */
