@@ -12,16 +12,14 @@ import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { problemOf } from '../errors.ts';
 import { PATH_DEPTH_MAX, pathProblem } from '../filetree/entry.ts';
+import { isAbsent } from '../storage/local-files.ts';
+import { type LocalAttributes, localAttributesOf } from './local-attributes.ts';
 
 /** What is told of a file, link or folder. */
-export interface ListedAttributes {
+export interface ListedAttributes extends LocalAttributes {
   readonly type: 'file' | 'link' | 'folder';
   /** Of a link those of its target. */
   readonly bytes: number;
-  /** Nanoseconds since 1970. */
-  readonly mtime: bigint;
-  /** Permission bits, 0 to 0o7777. */
-  readonly mode: number;
   /** The disk that it is on. */
   readonly device: number;
 }
@@ -136,7 +134,7 @@ function look(top: string, at: string, raw: Buffer, depth: number): Listed {
   try {
     return attributesListed(name, lstatSync(top + at + name, { bigint: true }));
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return { is: 'gone', name };
+    if (isAbsent(error)) return { is: 'gone', name };
     return { is: 'refused', name, code: 'FIRN_FILE_UNREADABLE', problem: problemOf(error) };
   }
 }
@@ -144,16 +142,11 @@ function look(top: string, at: string, raw: Buffer, depth: number): Listed {
 function attributesListed(name: string, stats: BigIntStats): Listed {
   const type = typeOf(stats);
   if (type !== undefined) {
-    const { size, mtimeNs, mode, dev } = stats;
-    const attributes = { type, bytes: Number(size), mtime: mtimeNs, mode: permissionsOf(mode), device: Number(dev) };
+    const attributes = { type, bytes: Number(stats.size), device: Number(stats.dev), ...localAttributesOf(stats) };
     return { is: 'there', name, attributes };
   }
   const problem = `it is ${specialKind(stats)}, which has no content to archive`;
   return { is: 'refused', name, code: 'FIRN_FILE_SPECIAL', problem };
-}
-
-export function permissionsOf(mode: bigint): number {
-  return Number(mode) & 0o7777;
 }
 
 function typeOf(stats: BigIntStats): ListedAttributes['type'] | undefined {

@@ -6,31 +6,21 @@
  * taken as links and never followed. Devices, sockets and pipes are skipped and named; so is what cannot be read, and its
  * earlier version stays. The folder itself has no entry.
  */
-import { type BigIntStats, closeSync, constants, fstatSync, open, openSync, read, readSync } from 'node:fs';
-import { lstat, readdir, readlink, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { FirnError, problemOf } from '../errors.ts';
-import {
-  compareNames,
-  type EntryAttributes,
-  type FileEntry,
-  type FolderEntry,
-  type FolderTree,
-  type LinkEntry,
-} from '../filetree/entry.ts';
+import { compareNames, type FileEntry, type FolderEntry, type FolderTree, type LinkEntry } from '../filetree/entry.ts';
 import type { FiletreeStore } from '../filetree/filetree-store.ts';
-import { nanosecondsOfTime, timeOfNanoseconds } from '../filetree/time.ts';
 import { listFolder } from '../filetree/walk.ts';
 import type { Hash } from '../sealing/keys.ts';
-import type { CallOptions } from '../storage/blob-store.ts';
-import { isOnLocalDisk } from '../storage/local-files.ts';
-import { type FolderListing, type ListedAttributes, permissionsOf } from './folder-listing.ts';
-import type { ArchiveItem, OpenedItem } from './item.ts';
+import { isOnLocalDisk, systemCodeOf } from '../storage/local-files.ts';
+import type { FolderListing, ListedAttributes } from './folder-listing.ts';
+import type { ArchiveItem } from './item.ts';
+import { hasAttributes, storedAttributes } from './local-attributes.ts';
+import { openFile, openLink } from './local-item.ts';
 import { ReadPace } from './read-pace.ts';
 
-const READ_BYTES = 1024 * 1024;
 /**
  * The coarsest steps in which file systems count times of modification: of a whole second two seconds, as FAT has it; of
  * any other a tick of the kernel, or the 10 milliseconds of exFAT.
@@ -70,7 +60,7 @@ export async function checkFolder(folder: string): Promise<void> {
     // Follows a link: a user may name a folder by one.
     await readdir(folder);
   } catch (error) {
-    const code = codeOf(error);
+    const code = systemCodeOf(error);
     if (code === 'ENOENT') throw new FirnError('FIRN_FOLDER_MISSING', { path: folder }, { cause: error });
     if (code === 'ENOTDIR') throw new FirnError('FIRN_NOT_A_FOLDER', { path: folder }, { cause: error });
     throw new FirnError('FIRN_FILE_UNREADABLE', { path: folder, problem: problemOf(error) }, { cause: error });
@@ -215,170 +205,7 @@ function skip(entryPath: string, code: string, problem: string): ArchiveItem {
   return { path: entryPath, op: 'skip', code, problem };
 }
 
-function storedAttributes({ mtime, mode }: Pick<ListedAttributes, 'mtime' | 'mode'>): EntryAttributes {
-  return { mtime: timeOfNanoseconds(mtime), mode };
-}
-
-function attributesOf({ mtimeNs, mode }: BigIntStats): EntryAttributes {
-  return storedAttributes({ mtime: mtimeNs, mode: permissionsOf(mode) });
-}
-
-/** So far off may a time be that was restored: Node sets times in steps of some hundred nanoseconds. */
-const MTIME_NANOSECONDS_OFF_MAX = 1000n;
-
-function isSameTime(nanoseconds: bigint, time: string | undefined): boolean {
-  if (time === undefined) return timeOfNanoseconds(nanoseconds) === undefined;
-  const off = nanoseconds - nanosecondsOfTime(time);
-  return -MTIME_NANOSECONDS_OFF_MAX < off && off < MTIME_NANOSECONDS_OFF_MAX;
-}
-
-function hasAttributes(listed: ListedAttributes, { mtime, mode }: EntryAttributes): boolean {
-  return listed.mode === mode && isSameTime(listed.mtime, mtime);
-}
-
 function isUnchanged(listed: ListedAttributes, before: FileEntry | LinkEntry): boolean {
   if (listed.type !== before.type || !hasAttributes(listed, before)) return false;
   return listed.bytes === (before.type === 'file' ? before.bytes : Buffer.byteLength(before.target));
-}
-
-async function openLink(entryPath: string, local: string): Promise<OpenedItem> {
-  try {
-    const stats = await lstat(local, { bigint: true });
-    const raw = await readlink(local, { encoding: 'buffer' });
-    const target = raw.toString();
-    if (!Buffer.from(target).equals(raw)) {
-      throw new FirnError('FIRN_FILE_UNREADABLE', { path: entryPath, problem: 'its target is not valid UTF-8' });
-    }
-    return { type: 'link', attributes: attributesOf(stats), target };
-  } catch (error) {
-    return goneOrUnreadable(entryPath, error);
-  }
-}
-
-const openFd = promisify(open);
-const readFd = promisify(read);
-// Without following a link, and without waiting for a writer, should the file have become something else.
-const OPEN_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
-
-/**
- * A file that is being read. What the system knows already is asked on this thread, which costs a fraction of a trip
- * through the thread pool: all of an open file, and on a local disk the way to a file that was just looked at and, as far
- * as it is in memory, its content.
- */
-class OpenFile {
-  readonly #fd: number;
-  readonly #pace: ReadPace | undefined;
-  #open = true;
-
-  constructor(fd: number, pace: ReadPace | undefined) {
-    this.#fd = fd;
-    this.#pace = pace;
-  }
-
-  stat(): BigIntStats {
-    return fstatSync(this.#mine(), { bigint: true });
-  }
-
-  async read(buffer: Buffer): Promise<number> {
-    const fd = this.#mine();
-    if (this.#pace?.next(buffer.length) !== 'here') return (await readFd(fd, buffer, 0, buffer.length, null)).bytesRead;
-    const began = performance.now();
-    const bytesRead = readSync(fd, buffer, 0, buffer.length, null);
-    this.#pace.tookHere(performance.now() - began);
-    return bytesRead;
-  }
-
-  /** May be called again; the number may belong to another file by then, and is not used any more. */
-  close(): void {
-    if (!this.#open) return;
-    this.#open = false;
-    closeSync(this.#fd);
-  }
-
-  #mine(): number {
-    if (!this.#open) throw new Error('The file is closed.');
-    return this.#fd;
-  }
-}
-
-interface FileToOpen extends CallOptions {
-  readonly entryPath: string;
-  readonly local: string;
-  /** Of the disk that it is on, where that is one of this machine. */
-  readonly pace: ReadPace | undefined;
-}
-
-async function openFile({ entryPath, local, pace, signal }: FileToOpen): Promise<OpenedItem> {
-  let file: OpenFile | undefined;
-  try {
-    const opened = new OpenFile(pace ? openSync(local, OPEN_FLAGS) : await openFd(local, OPEN_FLAGS), pace);
-    file = opened;
-    const before = opened.stat();
-    if (!before.isFile()) {
-      throw new FirnError('FIRN_FILE_UNREADABLE', { path: entryPath, problem: 'it is not a file any more' });
-    }
-    let answer: boolean | undefined;
-    return {
-      type: 'file',
-      attributes: attributesOf(before),
-      content: contentOf(entryPath, opened, Number(before.size), signal),
-      unchanged: async () => {
-        answer ??= stoodStill(opened, before);
-        return answer;
-      },
-    };
-  } catch (error) {
-    file?.close();
-    return goneOrUnreadable(entryPath, error);
-  }
-}
-
-/** Closes the file. One that cannot be asked any more did not stand still. */
-function stoodStill(file: OpenFile, before: BigIntStats): boolean {
-  try {
-    const after = file.stat();
-    return after.size === before.size && after.mtimeNs === before.mtimeNs && after.ctimeNs === before.ctimeNs;
-  } catch {
-    return false;
-  } finally {
-    file.close();
-  }
-}
-
-async function* contentOf(
-  entryPath: string,
-  file: OpenFile,
-  bytesExpected: number,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<Buffer> {
-  // One byte more than a small file has, so that a file that grew is noticed and the end costs no large buffer.
-  const bytesAtOnce = Math.min(READ_BYTES, bytesExpected + 1);
-  let bytes = 0;
-  try {
-    for (;;) {
-      signal?.throwIfAborted();
-      const buffer = Buffer.allocUnsafe(bytesAtOnce);
-      const bytesRead = await file.read(buffer);
-      if (bytesRead === 0) return;
-      bytes += bytesRead;
-      yield buffer.subarray(0, bytesRead);
-      // Asked for more, and just what was expected came: the end, unless the file grows, which is noticed afterwards.
-      if (bytesRead < bytesAtOnce && bytes === bytesExpected) return;
-    }
-  } catch (error) {
-    file.close();
-    throw signal?.aborted
-      ? error
-      : new FirnError('FIRN_FILE_UNREADABLE', { path: entryPath, problem: problemOf(error) }, { cause: error });
-  }
-}
-
-function goneOrUnreadable(entryPath: string, error: unknown): OpenedItem {
-  if (codeOf(error) === 'ENOENT') return { type: 'gone' };
-  if (error instanceof FirnError) throw error;
-  throw new FirnError('FIRN_FILE_UNREADABLE', { path: entryPath, problem: problemOf(error) }, { cause: error });
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined;
 }

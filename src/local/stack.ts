@@ -14,7 +14,7 @@ import { FirnError, problemOf } from '../errors.ts';
 import { connectFromEnvironment } from '../open-from-environment.ts';
 import { openOrCreateRepository } from '../repository.ts';
 import { type Environment, repositoryNames } from '../settings.ts';
-import { sweepTemporary, writeText } from '../storage/local-files.ts';
+import { isAbsent, sweepTemporary, writeText } from '../storage/local-files.ts';
 import { type Azurite, startAzurite } from './azurite.ts';
 import { type FunctionsHostProcess, spawnFunctionsHost } from './host-client.ts';
 
@@ -171,7 +171,7 @@ async function keptPassphrase(file: string): Promise<string> {
   try {
     return (await readFile(file, 'utf8')).trimEnd();
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+    if (!isAbsent(error)) throw error;
   }
   await sweepTemporary(path.dirname(file), 0);
   const passphrase = randomBytes(24).toString('base64url');

@@ -23,6 +23,7 @@ import {
   sweepTemporary,
   syncFileSystem,
   syncFolder,
+  systemCodeOf,
   temporaryPath,
   writeBytes,
   writeStream,
@@ -76,7 +77,7 @@ export async function openTarget(folder: string, { overwrite }: { overwrite: boo
     return targetIn(path.resolve(folder), { overwrite, syncsEach, isLocal: await isOnLocalDisk(folder) });
   } catch (error) {
     if (error instanceof FirnError) throw error;
-    const code = codeOf(error);
+    const code = systemCodeOf(error);
     if (code === 'EEXIST' || code === 'ENOTDIR') throw new FirnError('FIRN_NOT_A_FOLDER', { path: folder });
     throw new FirnError('FIRN_TARGET_FAILED', { path: folder, problem: problemOf(error) }, { cause: error });
   }
@@ -109,7 +110,7 @@ function targetIn(folder: string, { overwrite, syncsEach, isLocal }: TargetOptio
     try {
       return await work(local);
     } catch (error) {
-      const code = codeOf(error);
+      const code = systemCodeOf(error);
       if (code === undefined) throw error;
       if (code === 'EEXIST') checkFree(at, local);
       const problem = problemOf(error);
@@ -214,10 +215,4 @@ function secondsOf(at: string, mtime: string | undefined): string | undefined {
 /** Asked at once: for a local disk it takes a fraction of a trip through the thread pool. */
 function statOf(local: string) {
   return lstatSync(local, { throwIfNoEntry: false });
-}
-
-/** The code of an error of the file system; undefined for any other error. */
-function codeOf(error: unknown): string | undefined {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
 }

@@ -212,7 +212,7 @@ async function renameNew(calls: FileCalls, temporary: string, path: string): Pro
   try {
     await calls.link(temporary, path);
   } catch (error) {
-    if (!noLinkCodes.has(codeOf(error))) throw error;
+    if (!noLinkCodes.has(systemCodeOf(error) ?? '')) throw error;
     // Without hard links two writers within the same instant can still both succeed.
     if (await isThere(path))
       throw Object.assign(new Error(`EEXIST: file already exists, '${path}'`), { code: 'EEXIST' });
@@ -235,7 +235,7 @@ async function readNames(folder: string): Promise<string[]> {
 
 /** Whether the error says that nothing is there. */
 export function isAbsent(error: unknown): boolean {
-  return codeOf(error) === 'ENOENT';
+  return systemCodeOf(error) === 'ENOENT';
 }
 
 /** `value` when the error says that nothing is there; throws any other. */
@@ -244,6 +244,8 @@ function absent<T>(error: unknown, value: T): T {
   throw error;
 }
 
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : '';
+/** The code of an error of the file system, such as «ENOENT»; undefined for any other error. */
+export function systemCodeOf(error: unknown): string | undefined {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
 }
