@@ -7,7 +7,8 @@
  *
  * Identifiers keep their names, so that stack traces in the logs can be read.
  */
-import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
@@ -41,16 +42,23 @@ export async function buildPackage(folder: string): Promise<PackageSize> {
   return await sizeOf(folder);
 }
 
-/** Bundles the command line of Firn in this folder, which has its packages. */
+/** Bundles the command line of Firn in this folder, which has its packages. The bundle is there whole or not at all. */
 export async function buildCommandLine(firn: string): Promise<PackageSize> {
   const folder = bundleFolder(firn);
-  await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true });
-  // What changes while it is bundled makes it an old one.
-  const madeFrom = sourcesNow(firn);
-  await bundleInto(folder, { entryPoints: [path.join(firn, 'src', 'cli', 'process.ts')] });
-  await writeFile(path.join(folder, MADE_FROM), madeFrom);
-  return await sizeOf(folder);
+  await mkdir(path.dirname(folder), { recursive: true });
+  const scratch = await mkdtemp(`${folder}-`);
+  try {
+    // What changes while it is bundled makes it an old one.
+    const madeFrom = sourcesNow(firn);
+    const fresh = path.join(scratch, 'new');
+    await bundleInto(fresh, { entryPoints: [path.join(firn, 'src', 'cli', 'process.ts')] });
+    await writeFile(path.join(fresh, MADE_FROM), madeFrom);
+    if (existsSync(folder)) await rename(folder, path.join(scratch, 'old'));
+    await rename(fresh, folder);
+    return await sizeOf(folder);
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
 }
 
 /** With a working folder of its own a build is the same wherever it is run: modules are named from there. */

@@ -3,7 +3,7 @@
  *
  * They are asked for on this thread, one after another: a trip through the thread pool takes ten times as long. It begins at
  * once, and goes on while this thread has nothing else to do, until somebody takes the first entry: so it costs no time of its
- * own while a passphrase is being turned into a key. Links are not followed. In memory are the names of the folders on
+ * own while something else is waited for. Links are not followed. In memory are the names of the folders on
  * the way, and the entries that are ahead.
  */
 import { isUtf8 } from 'node:buffer';
@@ -36,7 +36,7 @@ export type Listed =
   /** The end of a folder; with a problem where its names could not be read. */
   | { readonly is: 'end'; readonly problem?: string };
 
-/** A few megabytes. */
+/** Some eight megabytes. */
 const AHEAD_MAX = 65_536;
 /** After so long ahead the process turns to what waits. */
 const TURN_MS_MAX = 5;
@@ -77,12 +77,12 @@ export class FolderListing {
     await nextTurn();
     while (this.#goesAhead) {
       const until = performance.now() + TURN_MS_MAX;
-      while (performance.now() < until) {
+      do {
         const { done, value } = this.#walk.next();
         if (done) return;
         this.#ahead.push(value);
         if (this.#ahead.length === AHEAD_MAX) return;
-      }
+      } while (performance.now() < until);
       await nextTurn();
     }
   }

@@ -13,6 +13,7 @@ import type { Repository } from '../repository.ts';
 import { type HeadDifference, headDifference, publishConflict } from '../snapshots/head-difference.ts';
 import type { Snapshot } from '../snapshots/snapshot.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
+import type { BegunScan } from './begun-scan.ts';
 
 const SCANS_MAX = 5;
 /** Publishes of the source that may come first, each a plan that someone else began. */
@@ -31,8 +32,8 @@ export interface ArchivedFolder {
 
 export interface ArchiveAndPublishOptions extends ArchiveOptions, PublishSourceOptions {
   readonly rehash?: boolean;
-  /** Of the folder, begun before the repository was there; for the first scan. */
-  readonly listing?: FolderListing;
+  /** The first scan of the folder, if it was begun already. */
+  readonly begun?: Pick<BegunScan, 'listingSince'>;
   /** Told when a scan is done and published. */
   readonly onPublish?: () => void;
   /** Told when the folder is scanned again: how the head differs from the one that was scanned against, if it does. */
@@ -49,11 +50,12 @@ export async function archiveAndPublish(
   checkSourceName(source);
   const { signal, onPublish, onScanAgain, onWait } = options;
   const stored = { newChunks: 0, newBytes: 0, storedBytes: 0 };
-  let base = (await repository.snapshots.readHead(source, { signal }))?.snapshot;
+  let head = await repository.snapshots.readHead(source, { signal });
+  let base = head?.snapshot;
   let difference: HeadDifference | undefined;
   for (let scans = 0; scans < SCANS_MAX; scans += 1) {
     if (scans > 0) onScanAgain?.(difference);
-    const begun = scans === 0 ? options.listing : undefined;
+    const begun = scans === 0 ? await options.begun?.listingSince(head?.etag) : undefined;
     using listing = begun ?? new FolderListing(folder, repository.now());
     const outcome = await archiveFolder(repository, listing, source, base, options);
     stored.newChunks += outcome.totals.newChunks;
@@ -66,9 +68,9 @@ export async function archiveAndPublish(
       const published = await publishBatch(repository, source, batch, base, { signal, onWait });
       if (published !== undefined) return { ...published, outcome, stored };
     }
-    const head = (await repository.snapshots.readHead(source, { signal }))?.snapshot;
-    difference = headDifference(base?.id, head?.id);
-    base = head;
+    head = await repository.snapshots.readHead(source, { signal });
+    difference = headDifference(base?.id, head?.snapshot.id);
+    base = head?.snapshot;
   }
   throw publishConflict(source, difference);
 }

@@ -64,13 +64,18 @@ function contextOf(args: readonly string[], options: ParsedOptions, io: CliIo, o
   const signal = io.signal ?? new AbortController().signal;
   const now = io.now ?? (() => new Date());
   const onWarning = (error: FirnError) => output.problem(error);
-  const connect = async () => {
+  const connectOnce = async () => {
     const environment = await environmentWith(options, io);
     const { settings, warnings, containers } = io.containers
       ? { ...readSettings(environment), containers: io.containers }
       : connectFromEnvironment(environment);
     for (const warning of warnings) output.warning(warning, { code: 'FIRN_SETTING_INVALID' });
     return { settings, containers };
+  };
+  let connecting: ReturnType<typeof connectOnce> | undefined;
+  const connect = () => {
+    connecting ??= connectOnce();
+    return connecting;
   };
   const open = async () => {
     const { settings, containers } = await connect();

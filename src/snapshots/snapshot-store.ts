@@ -11,7 +11,7 @@ import { pMapIterable } from 'p-map';
 import { FirnError, isFirnError } from '../errors.ts';
 import type { Hash, Keys } from '../sealing/keys.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
-import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import { parseJsonBlob } from '../storage/json-blob.ts';
 import { encodeSnapshot, idInName, parseSnapshot, SNAPSHOT_PREFIX, type Snapshot, snapshotName } from './snapshot.ts';
 
@@ -33,6 +33,20 @@ type Links = Pick<Snapshot, 'source' | 'parent'>;
 export interface DamagedSnapshot {
   readonly name: string;
   readonly error: FirnError;
+}
+
+/** The ETag of the head of a source, which needs no keys; undefined where there is no head. */
+export async function headEtag(
+  state: Pick<BlobStore, 'properties'>,
+  source: string,
+  options?: CallOptions,
+): Promise<string | undefined> {
+  try {
+    return (await state.properties(headName(source), options)).etag;
+  } catch (error) {
+    if (isBlobFailure(error, 'missing')) return undefined;
+    throw error;
+  }
 }
 
 export class SnapshotStore {

@@ -73,7 +73,7 @@ describe('with a bundle', () => {
     ['a source has changed', () => appendFile(source, '\n')],
     ['a source was written again, with the same length', () => utimes(source, 1, 1)],
     ['there is a new source', () => writeFile(added, '')],
-    ['a source is gone', () => rm(added)],
+    ['a source is gone', () => rm(path.join(firn, 'src', 'local', 'start.ts'))],
     ['the packages have changed', () => appendFile(path.join(firn, 'package-lock.json'), '\n')],
   ])('leaves it alone when %s', async (_, change) => {
     await buildCommandLine(firn);

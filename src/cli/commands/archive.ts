@@ -1,9 +1,9 @@
 /** `firn archive` */
 import path from 'node:path';
-import { FolderListing } from '../../archive/folder-listing.ts';
 import type { HeadDifference } from '../../snapshots/head-difference.ts';
 import type { SkippedPaths } from '../../snapshots/snapshot.ts';
 import { type ArchivedFolder, archiveAndPublish } from '../archive-and-publish.ts';
+import { BegunScan } from '../begun-scan.ts';
 import { type Command, exitCodes } from '../command.ts';
 import { counted, formatBytes, formatCount, formatSeconds, printable } from '../format.ts';
 import type { Output } from '../output.ts';
@@ -25,15 +25,15 @@ export const archive: Command = {
     ['firn archive . --source site --json | tail -1', 'the same for a script'],
   ],
   exitCodes: { 3: 'done, but some files could not be read; each is named' },
-  async run({ args, options, output, open, cwd, signal, now }) {
+  async run({ args, options, output, connect, open, cwd, signal, now }) {
     const [name = ''] = args;
     const folder = path.resolve(cwd, name);
     const source = options.text('source') ?? '';
     const startedAt = performance.now();
-    using listing = new FolderListing(folder, now());
+    using begun = new BegunScan({ ...(await connect()), folder, source, now });
     const repository = await open();
     const archived = await archiveAndPublish(repository, folder, source, {
-      listing,
+      begun,
       rehash: options.flag('rehash'),
       signal,
       onProgress: ({ files, bytes, path: at }) =>

@@ -65,7 +65,7 @@ export async function openInstanceStore(container: ContainerClient): Promise<Ins
         }),
       );
       if (written !== undefined) return written.etag;
-      // An execution has a random id and each of its states a history of its own: these bytes are this write's.
+      // Each state has its own history, with times: who wrote these bytes did this very step.
       const stored = await read(state.instanceId);
       return stored?.body.equals(body) ? stored.etag : undefined;
     },
