@@ -2,9 +2,9 @@
  * Names and attributes of all that lies in a folder: depth first, in the order of a filetree.
  *
  * They are asked for on this thread, one after another: a trip through the thread pool takes ten times as long. It begins at
- * once, and goes on while this thread has nothing else to do, until somebody takes the first entry: so it costs no time of its
- * own while something else is waited for. Links are not followed. In memory are the names of the folders on
- * the way, and the entries that are ahead.
+ * once and goes on in turns with everything else, so that it costs no time of its own while something is waited for: a
+ * passphrase that is turned into a key, or the filetree that all this is compared with. Links are not followed. In memory are
+ * the names of the folders on the way, and the entries that are ahead.
  */
 import { isUtf8 } from 'node:buffer';
 import { type BigIntStats, lstatSync, readdirSync } from 'node:fs';
@@ -36,7 +36,7 @@ export type Listed =
   /** The end of a folder; with a problem where its names could not be read. */
   | { readonly is: 'end'; readonly problem?: string };
 
-/** Some eight megabytes. */
+/** Looked at ahead in all; some eight megabytes. */
 const AHEAD_MAX = 65_536;
 /** After so long ahead the process turns to what waits. */
 const TURN_MS_MAX = 5;
@@ -60,7 +60,6 @@ export class FolderListing {
 
   /** The next entry, or end of a folder; undefined behind the end of the whole. */
   next(): Listed | undefined {
-    this.#goesAhead = false;
     const listed = this.#ahead[this.#taken];
     if (listed === undefined) return this.#walk.next().value;
     this.#ahead[this.#taken] = undefined;

@@ -141,10 +141,14 @@ export function encodeNode(node: TreeNode): Buffer {
   return Buffer.from(textOf(node));
 }
 
-function textOf(node: TreeNode): string {
+function textOf(node: TreeNode, items = itemsOf(node)): string {
   return node.type === 'leaf'
-    ? `{"format":${NODE_FORMAT},"type":"leaf","entries":[${node.entries.map(encodeEntry).join()}]}`
-    : `{"format":${NODE_FORMAT},"type":"branch","level":${node.level},"pages":[${node.pages.map(encodePageRef).join()}]}`;
+    ? `{"format":${NODE_FORMAT},"type":"leaf","entries":[${items.join()}]}`
+    : `{"format":${NODE_FORMAT},"type":"branch","level":${node.level},"pages":[${items.join()}]}`;
+}
+
+function itemsOf(node: TreeNode): string[] {
+  return node.type === 'leaf' ? node.entries.map(encodeEntry) : node.pages.map(encodePageRef);
 }
 
 function isCount(value: unknown): value is number {
@@ -253,11 +257,13 @@ function parseTree(fields: Readonly<Record<string, unknown>>, depth: number, rea
   if (!haveSameTotals(totalsOfNode(leaf), parseTotals(fields, reading))) {
     throw reading.damaged('a folder does not hold as much as its entry promises');
   }
-  // What lies in a small folder is smaller still.
-  if (depth === 0 && !isSmall(leafBytes(leaf), reading.limits)) {
-    throw reading.damaged('a folder is too large to lie in its entry');
-  }
   return leaf;
+}
+
+/** @param encoded the entry, which is longer than what lies in it; what lies in a small folder is smaller still. */
+function checkSmall(entry: TreeEntry, encoded: string, { limits, damaged }: Reading): void {
+  if (entry.type !== 'folder' || typeof entry.tree === 'string' || Buffer.byteLength(encoded) < limits.min) return;
+  if (!isSmall(leafBytes(entry.tree), limits)) throw damaged('a folder is too large to lie in its entry');
 }
 
 function parseLeaf(entries: readonly unknown[], depth: number, reading: Reading): LeafNode {
@@ -314,7 +320,10 @@ export function parseNode(body: Buffer, blob: string, limits: PageLimits = pageL
   const node = parseShape(value, blob, reading);
   const { files, folders, bytes } = totalsOfNode(node);
   if (![files, folders, bytes].every(isCount)) throw reading.damaged('it holds more than there can be');
-  if (!isUtf8(body) || textOf(node) !== text) throw reading.damaged('it is not in canonical form');
+  const items = itemsOf(node);
+  if (!isUtf8(body) || textOf(node, items) !== text) throw reading.damaged('it is not in canonical form');
+  if (node.type === 'leaf')
+    for (const [at, entry] of node.entries.entries()) checkSmall(entry, items[at] ?? '', reading);
   return node;
 }
 
