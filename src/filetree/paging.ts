@@ -24,8 +24,8 @@ export interface PageLimits {
   readonly max: number;
 }
 
-/** Part of the format. A folder under 64 KiB of JSON (some 200 files) is always small. */
-export const pageLimits: PageLimits = { min: 64 * 1024, mean: 128 * 1024, max: 512 * 1024 };
+/** Part of the format. A folder under 128 KiB of JSON (some 400 files) is always small. */
+export const pageLimits: PageLimits = { min: 128 * 1024, mean: 192 * 1024, max: 768 * 1024 };
 
 /** Says whether a folder that is one leaf of so many bytes lies in its entry. */
 export function isSmall(leafBytes: number, limits: PageLimits): boolean {
