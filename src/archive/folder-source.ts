@@ -144,6 +144,7 @@ class FolderScanner {
           yield* this.#fileEntry(at + name, listed.attributes, before);
         }
       }
+      throw new FirnError('FIRN_INTERNAL', { problem: 'a listing of a folder was taken to its end twice' });
     } finally {
       await known.return(undefined);
     }

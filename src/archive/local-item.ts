@@ -1,6 +1,6 @@
 /**
- * Opens the files and links of a local folder for the archive pipeline. A link is never followed; what has become something
- * else since it was listed is refused or gone, and a file that did not stand still while it was read says so.
+ * Opens the files and links of a local folder for the archive pipeline. A link is not followed. What has become something else
+ * since it was listed is refused or gone, and a file that did not stand still while it was read says so.
  */
 import { type BigIntStats, closeSync, constants, fstatSync, open, openSync, read, readSync } from 'node:fs';
 import { lstat, readlink } from 'node:fs/promises';
@@ -74,7 +74,7 @@ class OpenFile {
   }
 }
 
-export interface FileToOpen extends CallOptions {
+interface FileToOpen extends CallOptions {
   readonly entryPath: string;
   readonly local: string;
   /** Of the disk that it is on, where that is one of this machine. */

@@ -33,7 +33,7 @@ export interface ArchivedFolder {
 export interface ArchiveAndPublishOptions extends ArchiveOptions, PublishSourceOptions {
   readonly rehash?: boolean;
   /** The first scan of the folder, if it was begun already. */
-  readonly begun?: Pick<BegunScan, 'listingSince'>;
+  readonly begun?: Pick<BegunScan, 'takeListing'>;
   /** Told when a scan is done and published. */
   readonly onPublish?: () => void;
   /** Told when the folder is scanned again: how the head differs from the one that was scanned against, if it does. */
@@ -55,7 +55,7 @@ export async function archiveAndPublish(
   let difference: HeadDifference | undefined;
   for (let scans = 0; scans < SCANS_MAX; scans += 1) {
     if (scans > 0) onScanAgain?.(difference);
-    const begun = scans === 0 ? await options.begun?.listingSince(head?.etag) : undefined;
+    const begun = scans === 0 ? await options.begun?.takeListing(head?.etag) : undefined;
     using listing = begun ?? new FolderListing(folder, repository.now());
     const outcome = await archiveFolder(repository, listing, source, base, options);
     stored.newChunks += outcome.totals.newChunks;

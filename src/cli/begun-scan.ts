@@ -7,41 +7,51 @@
  * the head has moved since then the look is worth nothing.
  */
 import { FolderListing } from '../archive/folder-listing.ts';
+import { checkFolder } from '../archive/folder-source.ts';
+import { checkSourceName } from '../journal/source-name.ts';
 import type { Containers } from '../repository.ts';
 import { repositoryNames, type Settings } from '../settings.ts';
 import { headEtag } from '../snapshots/snapshot-store.ts';
 
-export interface BegunScanOptions {
+interface BegunScanOptions {
   readonly settings: Settings;
   readonly containers: Containers;
   readonly folder: string;
   readonly source: string;
   readonly now: () => Date;
+  readonly signal: AbortSignal;
 }
 
 export class BegunScan {
   readonly #stop = new AbortController();
   /** Undefined where it could not be begun: why, the scan itself will find out. */
-  readonly #begun: Promise<{ readonly etag: string | undefined; readonly listing: FolderListing } | undefined>;
+  #begun: Promise<{ readonly etag: string | undefined; readonly listing: FolderListing } | undefined>;
 
   constructor(options: BegunScanOptions) {
     this.#begun = this.#begin(options).catch(() => undefined);
   }
 
-  /** The listing of the folder, where the head is the one that was there before it was begun; else undefined. */
-  async listingSince(etag: string | undefined): Promise<FolderListing | undefined> {
+  /**
+   * Gives the listing of the folder away, where the head is the one that was there before it was begun; else it is given up.
+   * Undefined from then on.
+   */
+  async takeListing(etag: string | undefined): Promise<FolderListing | undefined> {
     const begun = await this.#begun;
+    if (begun?.etag !== etag) this[Symbol.dispose]();
+    this.#begun = Promise.resolve(undefined);
     return begun?.etag === etag ? begun?.listing : undefined;
   }
 
-  /** Looks at nothing more. */
+  /** Looks at nothing more, unless the listing was given away. */
   [Symbol.dispose](): void {
     this.#stop.abort();
     void this.#begun.then((begun) => begun?.listing[Symbol.dispose]());
   }
 
-  async #begin({ settings, containers, folder, source, now }: BegunScanOptions) {
-    const { signal } = this.#stop;
+  async #begin({ settings, containers, folder, source, now, signal: given }: BegunScanOptions) {
+    checkSourceName(source);
+    await checkFolder(folder);
+    const signal = AbortSignal.any([given, this.#stop.signal]);
     const state = containers.container(repositoryNames(settings.repository).state);
     const etag = await headEtag(state, source, { signal });
     signal.throwIfAborted();

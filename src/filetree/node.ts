@@ -260,7 +260,10 @@ function parseTree(fields: Readonly<Record<string, unknown>>, depth: number, rea
   return leaf;
 }
 
-/** @param encoded the entry, which is longer than what lies in it; what lies in a small folder is smaller still. */
+/**
+ * For the entries of the node itself: what lies in a small folder is smaller still.
+ * @param encoded the entry; where it is shorter than a folder may be, so is what lies in it.
+ */
 function checkSmall(entry: TreeEntry, encoded: string, { limits, damaged }: Reading): void {
   if (entry.type !== 'folder' || typeof entry.tree === 'string' || Buffer.byteLength(encoded) < limits.min) return;
   if (!isSmall(leafBytes(entry.tree), limits)) throw damaged('a folder is too large to lie in its entry');
@@ -322,8 +325,8 @@ export function parseNode(body: Buffer, blob: string, limits: PageLimits = pageL
   if (![files, folders, bytes].every(isCount)) throw reading.damaged('it holds more than there can be');
   const items = itemsOf(node);
   if (!isUtf8(body) || textOf(node, items) !== text) throw reading.damaged('it is not in canonical form');
-  if (node.type === 'leaf')
-    for (const [at, entry] of node.entries.entries()) checkSmall(entry, items[at] ?? '', reading);
+  const entries = node.type === 'leaf' ? node.entries : [];
+  for (const [at, entry] of entries.entries()) checkSmall(entry, items[at] ?? '', reading);
   return node;
 }
 

@@ -22,6 +22,25 @@ beforeEach(async () => {
   await archiveAndPublish(repository, folder, 'docs');
 });
 
+it('where the head cannot be asked for, the folder is looked at when the repository is open', async () => {
+  let asked = 0;
+  const containers: Containers = {
+    container: (name) =>
+      intercept(account.container(name), {
+        async properties(next, blob, options) {
+          if (!blob.startsWith('heads/')) return await next(blob, options);
+          asked += 1;
+          throw new Error('not now');
+        },
+      }),
+  };
+  await rm(path.join(folder, 'd'));
+  const { code, stdout } = await runCli(['archive', folder, '--source', 'docs', '--json'], { containers });
+  expect({ code, asked }).toEqual({ code: 0, asked: 1 });
+  expect(jsonLines(stdout)).toMatchObject([{ unchanged: false, removed: 1 }]);
+  expect(await latest()).toEqual({ a: 'one' });
+});
+
 /** Runs `firn archive`, and something else once its key has been read; the folder has been looked at by then. */
 async function archiveWhile(somethingElse: () => Promise<unknown>): Promise<Record<string, unknown> | undefined> {
   let times = 0;

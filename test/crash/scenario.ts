@@ -126,7 +126,10 @@ export async function createScenario(variant: Variant, world: World): Promise<Sc
     'c/five': textUnder(repository, 'a', 'five'),
   };
   const docs: Record<string, string> = { same, only: textUnder(repository, 'd', 'only in docs') };
-  const local: Record<string, string> = { 'x.txt': textUnder(repository, 'e', 'local x'), 'y.txt': textUnder(repository, 'a', 'local y') };
+  const local: Record<string, string> = {
+    'x.txt': textUnder(repository, 'e', 'local x'),
+    'y.txt': textUnder(repository, 'a', 'local y'),
+  };
   for (const [path_, content] of Object.entries({ ...first })) known(`photos/${path_}`, content);
   for (const [path_, content] of Object.entries(second)) known(`photos/${path_}`, content);
   for (const [path_, content] of Object.entries(docs)) known(`docs/${path_}`, content);

@@ -30,7 +30,7 @@ export const archive: Command = {
     const folder = path.resolve(cwd, name);
     const source = options.text('source') ?? '';
     const startedAt = performance.now();
-    using begun = new BegunScan({ ...(await connect()), folder, source, now });
+    using begun = new BegunScan({ ...(await connect()), folder, source, now, signal });
     const repository = await open();
     const archived = await archiveAndPublish(repository, folder, source, {
       begun,

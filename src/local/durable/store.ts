@@ -65,7 +65,8 @@ export async function openInstanceStore(container: ContainerClient): Promise<Ins
         }),
       );
       if (written !== undefined) return written.etag;
-      // Each state has its own history, with times: who wrote these bytes did this very step.
+      // A state has the times of its history: another host's is the same only where both did the same step in the same
+      // millisecond, and then both begin what follows, as hosts that share a hub may (`engine.ts`).
       const stored = await read(state.instanceId);
       return stored?.body.equals(body) ? stored.etag : undefined;
     },
