@@ -2,6 +2,7 @@
  * Opens the files and links of a local folder for the archive pipeline. A link is not followed. What has become something else
  * since it was listed is refused or gone, and a file that did not stand still while it was read says so.
  */
+import { isUtf8 } from 'node:buffer';
 import { type BigIntStats, closeSync, constants, fstatSync, open, openSync, read, readSync } from 'node:fs';
 import { lstat, readlink } from 'node:fs/promises';
 import { promisify } from 'node:util';
@@ -18,11 +19,10 @@ export async function openLink(entryPath: string, local: string): Promise<Opened
   try {
     const stats = await lstat(local, { bigint: true });
     const raw = await readlink(local, { encoding: 'buffer' });
-    const target = raw.toString();
-    if (!Buffer.from(target).equals(raw)) {
+    if (!isUtf8(raw)) {
       throw new FirnError('FIRN_FILE_UNREADABLE', { path: entryPath, problem: 'its target is not valid UTF-8' });
     }
-    return { type: 'link', attributes: storedAttributes(localAttributesOf(stats)), target };
+    return { type: 'link', attributes: storedAttributes(localAttributesOf(stats)), target: raw.toString() };
   } catch (error) {
     return goneOrUnreadable(entryPath, error);
   }

@@ -51,11 +51,11 @@ export async function archiveAndPublish(
   const { signal, onPublish, onScanAgain, onWait } = options;
   const stored = { newChunks: 0, newBytes: 0, storedBytes: 0 };
   let head = await repository.snapshots.readHead(source, { signal });
-  let base = head?.snapshot;
   let difference: HeadDifference | undefined;
   for (let scans = 0; scans < SCANS_MAX; scans += 1) {
     if (scans > 0) onScanAgain?.(difference);
-    const begun = scans === 0 ? await options.begun?.takeListing(head?.etag) : undefined;
+    const base = head?.snapshot;
+    const begun = await options.begun?.takeListing(head?.etag);
     using listing = begun ?? new FolderListing(folder, repository.now());
     const outcome = await archiveFolder(repository, listing, source, base, options);
     stored.newChunks += outcome.totals.newChunks;
@@ -70,7 +70,6 @@ export async function archiveAndPublish(
     }
     head = await repository.snapshots.readHead(source, { signal });
     difference = headDifference(base?.id, head?.snapshot.id);
-    base = head?.snapshot;
   }
   throw publishConflict(source, difference);
 }

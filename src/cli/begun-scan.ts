@@ -37,9 +37,10 @@ export class BegunScan {
    */
   async takeListing(etag: string | undefined): Promise<FolderListing | undefined> {
     const begun = await this.#begun;
-    if (begun?.etag !== etag) this[Symbol.dispose]();
     this.#begun = Promise.resolve(undefined);
-    return begun?.etag === etag ? begun?.listing : undefined;
+    if (begun?.etag === etag) return begun?.listing;
+    begun?.listing[Symbol.dispose]();
+    return undefined;
   }
 
   /** Looks at nothing more, unless the listing was given away. */
