@@ -3,23 +3,24 @@
  * fewer and longer reads, and the next are on their way while these are used.
  *
  * What is expected is cut into spans; nothing is read before the first frame of a span is asked for. Then the span is
- * read whole, and the one expected after it. Expecting never makes anyone wait and never fails: a frame that is in no
- * span, or in one that could not be read or would not fit into memory any more, is read by itself, and its error is the
- * frame's own. Memory is bounded by `heldBytesMax`, the bytes of spans whose frames were not all taken.
+ * streamed, and the one expected after it; each frame is there as soon as its last byte is, and the stream waits while as
+ * many frames as may be held wait for somebody. Expecting never makes anyone wait and never fails: a frame that is in no
+ * span, or in one that could not be read, or that lies too far behind others that nobody took, is read by itself, and its
+ * error is the frame's own. Memory is bounded by `heldBytesMax`, and one frame for each who waits.
  */
 import { abortable } from '../storage/abortable.ts';
 import type { BlobStore, CallOptions } from '../storage/blob-store.ts';
 
 /** In bytes. */
 export interface SpanLimits {
-  /** So long that the request does not matter beside its bytes. */
+  /** Longer than any tar chunk that Firn writes: a request for each of them. */
   readonly spanBytesMax: number;
-  /** Of all spans that are being read or used: two of them, and one more for whoever comes late. */
+  /** Of frames that came, or are coming, and were not taken yet, in all spans. */
   readonly heldBytesMax: number;
 }
 
 const MiB = 1024 * 1024;
-const limitsOfDesign: SpanLimits = { spanBytesMax: 8 * MiB, heldBytesMax: 24 * MiB };
+const limitsOfDesign: SpanLimits = { spanBytesMax: 32 * MiB, heldBytesMax: 8 * MiB };
 
 /** Where the sealed bytes of a frame lie. */
 export interface FramePlace {
@@ -29,43 +30,46 @@ export interface FramePlace {
   readonly bytes: number;
 }
 
+interface ExpectedFrame {
+  readonly place: FramePlace;
+  readonly span: Span;
+  /** Undefined where it did not come. */
+  readonly arrival: PromiseWithResolvers<Buffer | undefined>;
+  /** There is memory for it, counted in the bytes that are held. */
+  hasRoom: boolean;
+}
+
 interface Span {
   readonly name: string;
   readonly offset: number;
   end: number;
-  /** Not taken yet, by their keys, in the order of their offsets. */
-  readonly frames: Map<string, FramePlace>;
+  /** Not taken yet, in the order of their offsets. */
+  readonly frames: Set<ExpectedFrame>;
   /** Of those, how many are being waited for. */
   waiting: number;
   /** No more of them will be asked for. */
   released: boolean;
-  /** Undefined until it is read. */
-  reading: Reading | undefined;
+  /** Ends its stream; undefined until it is read. */
+  stop: AbortController | undefined;
   /** What was expected before and after it. */
   previous: Span | undefined;
   next: Span | undefined;
 }
 
-interface Reading {
-  readonly offset: number;
-  readonly bytes: number;
-  /** Undefined where it failed. */
-  readonly body: Promise<Buffer | undefined>;
-  readonly stop: AbortController;
-}
-
 export class SpanReader {
-  readonly #data: Pick<BlobStore, 'read'>;
-  readonly #spans = new Map<string, Span>();
+  readonly #data: Pick<BlobStore, 'readStream'>;
+  readonly #frames = new Map<string, ExpectedFrame>();
   readonly #limits: SpanLimits;
   #heldBytes = 0;
+  /** Resolves when a stream that waits for room should look again. */
+  #change = Promise.withResolvers<void>();
 
-  constructor(data: Pick<BlobStore, 'read'>, limits = limitsOfDesign) {
+  constructor(data: Pick<BlobStore, 'readStream'>, limits = limitsOfDesign) {
     this.#data = data;
     this.#limits = limits;
   }
 
-  /** Of all spans that are being read or used. */
+  /** Of all frames that came, or are coming, and were not taken yet. */
   get heldBytes(): number {
     return this.#heldBytes;
   }
@@ -78,15 +82,16 @@ export class SpanReader {
     const spans: Span[] = [];
     for (const place of places) {
       const key = keyOf(place);
-      if (this.#spans.has(key)) continue;
+      if (this.#frames.has(key)) continue;
       let span = spans.at(-1);
       if (span === undefined || !takesIn(span, place, this.#limits)) {
         span = startAt(place, span);
         spans.push(span);
       }
       span.end = place.offset + place.bytes;
-      span.frames.set(key, place);
-      this.#spans.set(key, span);
+      const frame: ExpectedFrame = { place, span, arrival: Promise.withResolvers(), hasRoom: false };
+      span.frames.add(frame);
+      this.#frames.set(key, frame);
     }
     return () => {
       for (const span of spans) {
@@ -98,54 +103,108 @@ export class SpanReader {
 
   /** A frame out of the span that it is expected in, as it came; undefined where it has to be read by itself. */
   async take(place: FramePlace, { signal }: CallOptions = {}): Promise<Buffer | undefined> {
-    const key = keyOf(place);
-    const span = this.#spans.get(key);
-    if (span === undefined) return undefined;
+    const frame = this.#frames.get(keyOf(place));
+    if (frame === undefined) return undefined;
+    const { span } = frame;
     // Some of its frames may never be asked for.
     if (span.previous?.previous?.waiting === 0) this.#drop(span.previous.previous);
     this.#begin(span);
     if (span.next !== undefined) this.#begin(span.next);
-    const { reading } = span;
+    const isComing = this.#makeRoomUpTo(frame);
     span.waiting += 1;
-    let body: Buffer | undefined;
     try {
-      body = await abortable(Promise.resolve(reading?.body), signal);
-      if (this.#spans.get(key) === span) this.#spans.delete(key);
-      span.frames.delete(key);
+      const bytes = isComing ? await abortable(frame.arrival.promise, signal) : undefined;
+      this.#forget(frame);
+      return bytes;
     } finally {
       span.waiting -= 1;
       if (span.frames.size === 0 || (span.released && span.waiting === 0)) this.#drop(span);
     }
-    if (reading === undefined || body === undefined) return undefined;
-    const from = place.offset - reading.offset;
-    return body.subarray(from, from + place.bytes);
   }
 
   #begin(span: Span): void {
-    if (span.reading !== undefined) return;
+    if (span.stop !== undefined) return;
+    span.stop = new AbortController();
+    this.#stream(span, span.stop.signal);
+  }
+
+  /** Never fails: what it could not bring, whoever waits for it reads by himself. */
+  async #stream(span: Span, signal: AbortSignal): Promise<void> {
     // Those before it were read by themselves.
-    const [first] = span.frames.values();
+    const [first] = span.frames;
     if (first === undefined) return;
-    const { name, offset } = first;
-    const bytes = span.end - offset;
-    if (this.#heldBytes + bytes > this.#limits.heldBytesMax) return;
-    this.#heldBytes += bytes;
-    const stop = new AbortController();
-    const body = this.#data.read(name, { offset, length: bytes, signal: stop.signal }).then(
-      (read) => read.body,
-      () => undefined,
-    );
-    span.reading = { offset, bytes, body, stop };
+    let at = first.place.offset;
+    let pieces: Pieces | undefined;
+    try {
+      const { body } = await this.#data.readStream(span.name, { offset: at, length: span.end - at, signal });
+      pieces = new Pieces(body);
+      // Frames that are taken or dropped meanwhile do not come any more in this loop.
+      for (const frame of span.frames) {
+        await this.#roomFor(frame);
+        if (!frame.hasRoom) continue;
+        const { offset, bytes } = frame.place;
+        await pieces.skip(offset - at);
+        const whole = await pieces.take(bytes);
+        at = offset + bytes;
+        // Before anybody has reason to stop it, so that its connection can be used again.
+        if (at === span.end) await pieces.end();
+        frame.arrival.resolve(whole);
+      }
+    } catch {
+      // Said by the frames, each for itself.
+    } finally {
+      for (const { arrival } of span.frames) arrival.resolve(undefined);
+      await pieces?.leave();
+    }
+  }
+
+  /** Waits until there is memory for it, or nobody needs it any more. */
+  async #roomFor(frame: ExpectedFrame): Promise<void> {
+    const { span, place } = frame;
+    while (!frame.hasRoom && span.frames.has(frame)) {
+      if (this.#heldBytes + place.bytes <= this.#limits.heldBytesMax) this.#giveRoom(frame);
+      else await this.#change.promise;
+    }
+  }
+
+  /** @returns false where it lies behind others that would not fit. */
+  #makeRoomUpTo(frame: ExpectedFrame): boolean {
+    if (frame.hasRoom) return true;
+    const without: ExpectedFrame[] = [];
+    for (const each of frame.span.frames) {
+      if (!each.hasRoom) without.push(each);
+      if (each === frame) break;
+    }
+    const bytes = without.reduce((sum, { place }) => sum + place.bytes, 0);
+    // Who waits for the next would have its bytes in memory in any case.
+    if (without.length > 1 && this.#heldBytes + bytes > this.#limits.heldBytesMax) return false;
+    for (const each of without) this.#giveRoom(each);
+    this.#changed();
+    return true;
+  }
+
+  #giveRoom(frame: ExpectedFrame): void {
+    frame.hasRoom = true;
+    this.#heldBytes += frame.place.bytes;
+  }
+
+  #forget(frame: ExpectedFrame): void {
+    const { span, place } = frame;
+    if (!span.frames.delete(frame)) return;
+    this.#frames.delete(keyOf(place));
+    if (frame.hasRoom) this.#heldBytes -= place.bytes;
+    frame.hasRoom = false;
+    this.#changed();
+  }
+
+  #changed(): void {
+    this.#change.resolve();
+    this.#change = Promise.withResolvers();
   }
 
   #drop(span: Span): void {
-    for (const key of span.frames.keys()) this.#spans.delete(key);
-    span.frames.clear();
-    if (span.reading !== undefined) {
-      this.#heldBytes -= span.reading.bytes;
-      span.reading.stop.abort(dropped);
-      span.reading = undefined;
-    }
+    for (const frame of span.frames) this.#forget(frame);
+    span.stop?.abort(dropped);
     if (span.previous !== undefined) span.previous.next = span.next;
     if (span.next !== undefined) span.next.previous = span.previous;
     span.previous = undefined;
@@ -155,6 +214,52 @@ export class SpanReader {
 
 /** Made once: a reason that `abort` makes for itself takes a stack each time, and nobody reads it. */
 const dropped = new Error('Nobody needs the rest of the span.');
+
+/** Bytes in the lengths that are wanted, out of pieces in the lengths that they come in. */
+class Pieces {
+  readonly #pieces: AsyncIterator<Buffer>;
+  #rest: Buffer = Buffer.alloc(0);
+
+  constructor(pieces: AsyncIterable<Buffer>) {
+    this.#pieces = pieces[Symbol.asyncIterator]();
+  }
+
+  async take(bytes: number): Promise<Buffer> {
+    const whole = Buffer.allocUnsafeSlow(bytes);
+    for (let filled = 0; filled < bytes; ) {
+      const piece = await this.#piece();
+      const copied = piece.copy(whole, filled);
+      this.#rest = piece.subarray(copied);
+      filled += copied;
+    }
+    return whole;
+  }
+
+  async skip(bytes: number): Promise<void> {
+    for (let left = bytes; left > 0; ) {
+      const piece = await this.#piece();
+      const skipped = Math.min(left, piece.length);
+      this.#rest = piece.subarray(skipped);
+      left -= skipped;
+    }
+  }
+
+  /** Waits for the end of what was read whole. */
+  async end(): Promise<void> {
+    while (!(await this.#pieces.next()).done);
+  }
+
+  async leave(): Promise<void> {
+    await this.#pieces.return?.().catch(() => undefined);
+  }
+
+  async #piece(): Promise<Buffer> {
+    if (this.#rest.length > 0) return this.#rest;
+    const { done, value } = await this.#pieces.next();
+    if (done) throw new Error('the stream ended too early');
+    return value;
+  }
+}
 
 function keyOf({ name, offset, bytes }: FramePlace): string {
   return `${name} ${offset} ${bytes}`;
@@ -166,9 +271,8 @@ function takesIn(span: Span, { name, offset, bytes }: FramePlace, { spanBytesMax
 }
 
 function startAt({ name, offset }: FramePlace, previous: Span | undefined): Span {
-  const frames = new Map<string, FramePlace>();
-  const none = { waiting: 0, released: false, reading: undefined, next: undefined };
-  const span: Span = { name, offset, end: offset, frames, previous, ...none };
+  const none = { waiting: 0, released: false, stop: undefined, next: undefined };
+  const span: Span = { name, offset, end: offset, frames: new Set(), previous, ...none };
   if (previous !== undefined) previous.next = span;
   return span;
 }

@@ -7,35 +7,51 @@ import { testSeed } from '../kit/random.ts';
 
 const LIMITS = { spanBytesMax: 40, heldBytesMax: 100 };
 const BLOB_BYTES = 200;
+const PIECE_BYTES = 7;
 
 function bytesOf(name: string): Buffer {
   return Buffer.from(Array.from({ length: BLOB_BYTES }, (_, at) => (at * 7 + name.charCodeAt(0) * 31) & 0xff));
 }
 
-/** Storage that answers when it is told to, and knows what it was asked for. */
-function slowStorage(options: { readonly fails?: (name: string) => boolean } = {}) {
+/** Storage that gives a piece of each stream whenever it is told to, and knows what it was asked for. */
+function slowStorage(options: { readonly fails?: (name: string, at: number) => boolean } = {}) {
   const reads: { readonly name: string; readonly offset: number; readonly length: number }[] = [];
-  const unanswered: (() => void)[] = [];
-  const read = async (name: string, { offset = 0, length = 0, signal }: ReadOptions = {}) => {
-    reads.push({ name, offset, length });
-    await new Promise<void>((resolve, reject) => {
-      unanswered.push(resolve);
-      signal?.addEventListener('abort', () => reject(signal.reason));
-    });
-    if (options.fails?.(name)) throw new Error('storage fails');
-    const body = bytesOf(name).subarray(offset, offset + length);
-    return {
-      body,
-      properties: { etag: '', lastModified: new Date(0), bytes: BLOB_BYTES, metadata: {}, tier: undefined },
-    };
+  const waiting: (() => void)[] = [];
+  let streams = 0;
+  async function* piecesOf(name: string, { offset = 0, length = 0, signal }: ReadOptions): AsyncGenerator<Buffer> {
+    streams += 1;
+    try {
+      for (let at = offset; at < offset + length; at += PIECE_BYTES) {
+        await new Promise<void>((resolve, reject) => {
+          waiting.push(resolve);
+          signal?.addEventListener('abort', () => reject(signal.reason));
+        });
+        signal?.throwIfAborted();
+        if (options.fails?.(name, at)) throw new Error('storage fails');
+        yield bytesOf(name).subarray(at, Math.min(at + PIECE_BYTES, offset + length));
+      }
+    } finally {
+      streams -= 1;
+    }
+  }
+  const readStream = async (name: string, how: ReadOptions = {}) => {
+    reads.push({ name, offset: how.offset ?? 0, length: how.length ?? 0 });
+    return { body: piecesOf(name, how) };
+  };
+  const settle = async () => {
+    for (let turn = 0; turn < 3; turn += 1) await new Promise(setImmediate);
+  };
+  /** A piece of each stream that somebody waits for. */
+  const answer = async () => {
+    for (const resolve of waiting.splice(0)) resolve();
+    await settle();
   };
   const answerAll = async () => {
-    while (unanswered.length > 0) {
-      for (const answer of unanswered.splice(0)) answer();
-      await new Promise(setImmediate);
-    }
+    await settle();
+    while (waiting.length > 0) await answer();
   };
-  return { data: { read } as ConstructorParameters<typeof SpanReader>[0], reads, answerAll };
+  const data = { readStream } as unknown as ConstructorParameters<typeof SpanReader>[0];
+  return { data, reads, answer, answerAll, settle, openStreams: () => streams };
 }
 
 const place = (name: string, offset: number, bytes: number): FramePlace => ({ name, offset, bytes });
@@ -69,24 +85,69 @@ test('nothing is read before the first frame is asked for; then its neighbours w
   ]);
 });
 
-test('what nobody expected, what could not be read, and what would not fit, is left to its reader', async () => {
-  const { data, reads, answerAll } = slowStorage({ fails: (name) => name === 'bad' });
+test('a frame is there as soon as its last byte is, while the rest of its span is on its way', async () => {
+  const { data, answer, settle, openStreams } = slowStorage();
+  const spans = new SpanReader(data, LIMITS);
+  const release = spans.expect(frames('a', 4));
+  const taking = spans.take(place('a', 0, 10));
+  await settle();
+  for (let bytes = 0; bytes < 10; bytes += PIECE_BYTES) await answer();
+  expect(await taking).toEqual(bytesOf('a').subarray(0, 10));
+  expect(openStreams()).toBe(1);
+  release();
+  await settle();
+  expect(openStreams()).toBe(0);
+});
+
+test('a stream waits while as much is held as may be, and goes on when a frame was taken', async () => {
+  const { data, reads, answerAll, openStreams } = slowStorage();
+  const spans = new SpanReader(data, { spanBytesMax: 200, heldBytesMax: 30 });
+  const all = frames('a', 8);
+  spans.expect(all);
+  for (const [at, wanted] of all.entries()) {
+    const taking = spans.take(wanted);
+    await answerAll();
+    expect(await taking).toEqual(bytesOf('a').subarray(at * 10, at * 10 + 10));
+    expect(spans.heldBytes).toBe(Math.min(30, (all.length - at - 1) * 10));
+    expect(openStreams()).toBe(at < 4 ? 1 : 0);
+  }
+  expect(reads).toEqual([{ name: 'a', offset: 0, length: 80 }]);
+});
+
+test('what nobody expected, what could not be read, and what lies too far behind, is left to its reader', async () => {
+  const { data, reads, answerAll } = slowStorage({ fails: (name, at) => name === 'bad' && at >= 10 });
   const spans = new SpanReader(data, LIMITS);
   expect(await spans.take(place('a', 0, 10))).toBeUndefined();
   expect(reads).toEqual([]);
-  spans.expect(frames('bad', 2));
-  const failing = spans.take(place('bad', 0, 10));
+  spans.expect(frames('bad', 3));
+  const failing = [0, 10, 20].map((offset) => spans.take(place('bad', offset, 10)));
   await answerAll();
-  expect(await failing).toBeUndefined();
-  for (const name of ['c', 'd', 'e']) spans.expect(frames(name, 4));
-  const [, , third] = ['c', 'd', 'e'].map((name) => spans.take(place(name, 0, 10)));
-  expect(await third).toBeUndefined();
-  expect(reads.map(({ name }) => name)).toEqual(['bad', 'c', 'd']);
+  expect(await Promise.all(failing)).toEqual([bytesOf('bad').subarray(0, 10), undefined, undefined]);
+  expect(spans.heldBytes).toBe(0);
+
+  const few = new SpanReader(data, { spanBytesMax: 200, heldBytesMax: 30 });
+  few.expect(frames('c', 8));
+  expect(await few.take(place('c', 50, 10))).toBeUndefined();
+  const near = few.take(place('c', 20, 10));
   await answerAll();
+  expect(await near).toEqual(bytesOf('c').subarray(20, 30));
+});
+
+test('who waits for the next frame gets it, however much is held', async () => {
+  const { data, answerAll } = slowStorage();
+  const spans = new SpanReader(data, { spanBytesMax: 40, heldBytesMax: 15 });
+  const takings = ['a', 'b', 'c'].map((name) => {
+    spans.expect(frames(name, 4));
+    return spans.take(place(name, 0, 10));
+  });
+  expect(spans.heldBytes).toBe(30);
+  await answerAll();
+  expect(await Promise.all(takings)).toEqual(['a', 'b', 'c'].map((name) => bytesOf(name).subarray(0, 10)));
+  expect(spans.heldBytes).toBe(10);
 });
 
 test('what is taken back is not read any more, but for what is being waited for', async () => {
-  const { data, reads, answerAll } = slowStorage();
+  const { data, reads, answerAll, openStreams } = slowStorage();
   const spans = new SpanReader(data, LIMITS);
   const release = spans.expect(frames('a', 12));
   const taking = spans.take(place('a', 0, 10));
@@ -97,6 +158,7 @@ test('what is taken back is not read any more, but for what is being waited for'
   expect(await spans.take(place('a', 40, 10))).toBeUndefined();
   expect(reads).toHaveLength(2);
   expect(spans.heldBytes).toBe(0);
+  expect(openStreams()).toBe(0);
 });
 
 test('who leaves does not take the bytes from those who wait', async () => {
@@ -114,43 +176,57 @@ test('who leaves does not take the bytes from those who wait', async () => {
 
 type Step =
   | { readonly is: 'expect'; readonly from: number; readonly count: number; readonly name: string }
-  | { readonly is: 'take'; readonly at: number; readonly name: string }
+  | { readonly is: 'take'; readonly at: number; readonly name: string; readonly leaves: boolean }
   | { readonly is: 'release'; readonly which: number }
-  | { readonly is: 'answer' };
+  | { readonly is: 'answer'; readonly pieces: number };
 const anyName = fc.constantFrom('a', 'b', 'bad');
 const anyStep: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ is: fc.constant('expect'), from: fc.nat(15), count: fc.nat(16), name: anyName }),
-  { weight: 3, arbitrary: fc.record({ is: fc.constant('take'), at: fc.nat(18), name: anyName }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ is: fc.constant('take'), at: fc.nat(18), name: anyName, leaves: fc.boolean() }),
+  },
   fc.record({ is: fc.constant('release'), which: fc.nat(9) }),
-  fc.record({ is: fc.constant('answer') }),
+  fc.record({ is: fc.constant('answer'), pieces: fc.nat(12) }),
 );
 
 test('in any order a frame is given as it is or not at all, memory is bounded, and nothing is kept in the end', async () => {
   await fc.assert(
-    fc.asyncProperty(fc.array(anyStep, { maxLength: 60 }), async (steps) => {
-      const { data, answerAll } = slowStorage({ fails: (name) => name === 'bad' });
-      const spans = new SpanReader(data, LIMITS);
+    fc.asyncProperty(fc.array(anyStep, { maxLength: 60 }), fc.nat(60), async (steps, heldBytesMax) => {
+      const { data, answer, answerAll, openStreams } = slowStorage({
+        fails: (name, at) => name === 'bad' && at >= 40,
+      });
+      const spans = new SpanReader(data, { ...LIMITS, heldBytesMax });
       const releases: (() => void)[] = [];
       const takings: Promise<void>[] = [];
+      let waiting = 0;
       for (const step of steps) {
         if (step.is === 'expect') {
           releases.push(spans.expect(frames(step.name, step.from + step.count).slice(step.from)));
         } else if (step.is === 'take') {
           const wanted = place(step.name, step.at * 10, 10);
+          const leaving = new AbortController();
+          waiting += 1;
           takings.push(
-            spans.take(wanted).then((bytes) => {
-              if (bytes !== undefined)
+            spans.take(wanted, { signal: leaving.signal }).then(
+              (bytes) => {
+                if (bytes === undefined) return;
                 expect(bytes).toEqual(bytesOf(step.name).subarray(wanted.offset, wanted.offset + 10));
-            }),
+              },
+              (error) => expect(error).toBe(leaving.signal.reason),
+            ),
           );
+          if (step.leaves) leaving.abort(new Error('enough'));
         } else if (step.is === 'release') releases[step.which]?.();
-        else await answerAll();
-        expect(spans.heldBytes).toBeLessThanOrEqual(LIMITS.heldBytesMax);
+        else for (let pieces = 0; pieces < step.pieces; pieces += 1) await answer();
+        expect(spans.heldBytes).toBeLessThanOrEqual(heldBytesMax + 10 * waiting);
       }
-      for (const release of releases) release();
       await answerAll();
       await Promise.all(takings);
+      for (const release of releases) release();
+      await answerAll();
       expect(spans.heldBytes).toBe(0);
+      expect(openStreams()).toBe(0);
       expect(await spans.take(place('a', 0, 10))).toBeUndefined();
     }),
     { numRuns: 300, ...(testSeed !== undefined && { seed: testSeed }) },

@@ -131,6 +131,10 @@ describe('restoring a snapshot', () => {
             if (blob.startsWith('chunks/')) bytesRead += answer.body.length;
             return answer;
           },
+          async readStream(next, blob, options) {
+            if (blob.startsWith('chunks/')) bytesRead += options?.length ?? Number.NaN;
+            return await next(blob, options);
+          },
         }),
     };
     // One after another: files that are read at the same time may both read a frame that they share.
