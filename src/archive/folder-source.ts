@@ -172,8 +172,8 @@ class FolderScanner {
       path: entryPath,
       op: 'put',
       bytes: isLink ? 0 : listed.bytes,
-      open: async ({ signal } = {}) =>
-        isLink ? await openLink(entryPath, local) : await openFile({ entryPath, local, pace, signal }),
+      open: async (options = {}) =>
+        isLink ? await openLink(entryPath, local) : await openFile({ ...options, entryPath, local, pace }),
     };
   }
 

@@ -2,12 +2,18 @@
 import type { EntryAttributes } from '../filetree/entry.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 
+export interface OpenOptions extends CallOptions {
+  /** Each piece of the content is of no use any more when the next is asked for; so they may come in one buffer. */
+  readonly transientPieces?: boolean;
+}
+
 /** One opening of a file, link or folder of a source. */
 export type OpenedItem =
   | {
       readonly type: 'file';
       readonly attributes: EntryAttributes;
       readonly etag?: string | undefined;
+      /** The pieces belong to their reader. */
       readonly content: AsyncIterable<Buffer>;
       /** Asked after the content was read: whether it stood still meanwhile. Releases what the opening holds; never rejects. */
       readonly unchanged: () => Promise<boolean>;
@@ -32,5 +38,5 @@ export type ArchiveItem =
       /** As the source announced it; the pipeline reads small files whole. */
       readonly bytes: number;
       /** @throws FIRN_FILE_UNREADABLE when it cannot be read for a reason of its own. */
-      readonly open: (options?: CallOptions) => Promise<OpenedItem>;
+      readonly open: (options?: OpenOptions) => Promise<OpenedItem>;
     };

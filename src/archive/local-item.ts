@@ -7,9 +7,8 @@ import { type BigIntStats, closeSync, constants, fstatSync, open, openSync, read
 import { lstat, readlink } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { FirnError, problemOf } from '../errors.ts';
-import type { CallOptions } from '../storage/blob-store.ts';
 import { isAbsent } from '../storage/local-files.ts';
-import type { OpenedItem } from './item.ts';
+import type { OpenedItem, OpenOptions } from './item.ts';
 import { localAttributesOf, storedAttributes } from './local-attributes.ts';
 import type { ReadPace } from './read-pace.ts';
 
@@ -74,14 +73,15 @@ class OpenFile {
   }
 }
 
-interface FileToOpen extends CallOptions {
+interface FileToOpen extends OpenOptions {
   readonly entryPath: string;
   readonly local: string;
   /** Of the disk that it is on, where that is one of this machine. */
   readonly pace: ReadPace | undefined;
 }
 
-export async function openFile({ entryPath, local, pace, signal }: FileToOpen): Promise<OpenedItem> {
+export async function openFile(fileToOpen: FileToOpen): Promise<OpenedItem> {
+  const { entryPath, local, pace } = fileToOpen;
   let file: OpenFile | undefined;
   try {
     const opened = new OpenFile(pace ? openSync(local, OPEN_FLAGS) : await openFd(local, OPEN_FLAGS), pace);
@@ -94,7 +94,7 @@ export async function openFile({ entryPath, local, pace, signal }: FileToOpen): 
     return {
       type: 'file',
       attributes: storedAttributes(localAttributesOf(before)),
-      content: contentOf(entryPath, opened, Number(before.size), signal),
+      content: contentOf(fileToOpen, opened, Number(before.size)),
       unchanged: async () => {
         answer ??= stoodStill(opened, before);
         return answer;
@@ -119,18 +119,18 @@ function stoodStill(file: OpenFile, before: BigIntStats): boolean {
 }
 
 async function* contentOf(
-  entryPath: string,
+  { entryPath, transientPieces = false, signal }: FileToOpen,
   file: OpenFile,
   bytesExpected: number,
-  signal: AbortSignal | undefined,
 ): AsyncGenerator<Buffer> {
   // One byte more than a small file has, so that a file that grew is noticed and the end costs no large buffer.
   const bytesAtOnce = Math.min(READ_BYTES, bytesExpected + 1);
+  const shared = transientPieces ? Buffer.allocUnsafe(bytesAtOnce) : undefined;
   let bytes = 0;
   try {
     for (;;) {
       signal?.throwIfAborted();
-      const buffer = Buffer.allocUnsafe(bytesAtOnce);
+      const buffer = shared ?? Buffer.allocUnsafe(bytesAtOnce);
       const bytesRead = await file.read(buffer);
       if (bytesRead === 0) return;
       bytes += bytesRead;

@@ -179,7 +179,7 @@ class Pipeline {
     const { signal } = this.#parts;
     try {
       return await readStable(item.path, async () => {
-        const opened = await item.open({ signal });
+        const opened = await item.open({ signal, transientPieces: true });
         if (opened.type !== 'file') return { change: this.#takeOther(item.path, opened) };
         let change: ArchivedChange | undefined;
         let unchanged = false;
@@ -224,16 +224,19 @@ class Pipeline {
     const store = async function* (this: Pipeline): AsyncGenerator<Hash> {
       let held: Buffer | undefined;
       for await (const chunk of chunker.chunks(content)) {
-        // A file of one chunk is hashed once: its content hash is the hash of that chunk.
-        if (held !== undefined) whole.update(held);
-        held = chunk;
         bytes += chunk.length;
         chunks += 1;
-        last = keys.hash(chunk);
-        await this.#storeChunk(chunk, last);
-        yield last;
+        // A file of one chunk is hashed once: its content hash is the hash of that chunk.
+        if (held !== undefined) {
+          whole.update(held);
+          yield await this.#storeChunk(held);
+        }
+        held = chunk;
       }
-      if (held !== undefined && chunks > 1) whole.update(held);
+      if (held === undefined) return;
+      if (chunks > 1) whole.update(held);
+      last = await this.#storeChunk(held);
+      yield last;
     }.bind(this);
     const refs = await filetrees.writeChunkRefs(store(), { signal });
     return { type: 'file', bytes, content: chunks === 1 && last !== undefined ? last : whole.digest(), refs };
@@ -257,7 +260,7 @@ class Pipeline {
     const hash = hasher.digest();
     if (bytes === 0) return { type: 'file', bytes, content: hash, refs: { chunks: [] } };
     if (!(await this.#isKnown(hash))) {
-      const opened = await item.open({ signal });
+      const opened = await item.open({ signal, transientPieces: true });
       if (opened.type !== 'file') return undefined;
       this.#inFlight.add(hash);
       try {
@@ -273,10 +276,12 @@ class Pipeline {
     return { type: 'file', bytes, content: hash, refs: { chunks: [hash] } };
   }
 
-  async #storeChunk(chunk: Buffer, hash: Hash): Promise<void> {
-    if (await this.#isKnown(hash)) return;
+  /** Takes the bytes. */
+  async #storeChunk(chunk: Buffer, hash = this.#parts.keys.hash(chunk)): Promise<Hash> {
+    if (await this.#isKnown(hash)) return hash;
     this.#inFlight.add(hash);
     await this.#writer.add(hash, chunk);
+    return hash;
   }
 
   async #isKnown(hash: Hash): Promise<boolean> {

@@ -9,6 +9,7 @@
 import pMap from 'p-map';
 import { FirnError } from '../errors.ts';
 import { compressFrame, FrameSealer, type SealedName, sealedFrameBytes } from '../sealing/frame.ts';
+import { freeBuffer } from '../sealing/free-buffer.ts';
 import type { Hash, Keys } from '../sealing/keys.ts';
 import { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import { type BlobProperties, type BlobStore, isBlobFailure, type Tier } from '../storage/blob-store.ts';
@@ -173,6 +174,7 @@ export class ChunkBlobWriter {
     let at = 0;
     for (const [i, frame] of compressed.entries()) {
       at += sealer.sealInto(body.subarray(at), frame, { final: i === compressed.length - 1 });
+      freeBuffer(frame.payload);
     }
     return { body, frames };
   }

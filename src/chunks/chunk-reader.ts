@@ -9,6 +9,7 @@
 import { LRUCache } from 'lru-cache';
 import { FirnError, isFirnError } from '../errors.ts';
 import { FRAME_RAW_BYTES_MAX, openFrame, openFrames, sealedFrameBytes } from '../sealing/frame.ts';
+import { freeBuffer } from '../sealing/free-buffer.ts';
 import type { Keys } from '../sealing/keys.ts';
 import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import { chunkBlobName } from './chunk-blobs.ts';
@@ -78,10 +79,13 @@ export function createChunkReader(data: BlobStore, keys: Keys, options: ChunkRea
     const place = placeOf(location);
     const { name, offset, bytes } = place;
     if (!isOfSomeFrame(keys, bytes)) throw wrongPlace(name);
+    /** Takes the sealed bytes. */
     const open = async (sealed: Buffer) => {
-      const frame = await openFrame(keys, { kind: 'tar', name }, sealed);
-      if (frame.frameBytes !== bytes) throw wrongPlace(name);
-      return frame.raw;
+      const { raw, frameBytes } = await openFrame(keys, { kind: 'tar', name }, sealed);
+      if (frameBytes !== bytes) throw wrongPlace(name);
+      // What is neither encrypted nor compressed is a part of them.
+      if (raw.buffer !== sealed.buffer) freeBuffer(sealed);
+      return raw;
     };
     const taken = await spans.take(place, { signal });
     if (taken !== undefined) {

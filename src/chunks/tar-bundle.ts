@@ -11,6 +11,7 @@
  */
 import { FirnError } from '../errors.ts';
 import { type CompressedFrame, compressFrame } from '../sealing/frame.ts';
+import { freeBuffer } from '../sealing/free-buffer.ts';
 import { HASH_BYTES, type Hash, type Keys } from '../sealing/keys.ts';
 import type { Tier } from '../storage/blob-store.ts';
 import { sum, type TarFrame } from './chunk-blobs.ts';
@@ -158,7 +159,8 @@ export class TarBundle {
     ]);
     const raw = Buffer.concat([...parts, ...end]);
     this.#verify(raw);
-    const compressed = compressFrame(raw, { level: this.#limits.compressionLevel, encoding: 'zstd' }).then(compact);
+    for (const { bytes } of this.#open) freeBuffer(bytes);
+    const compressed = compressAlone(raw, this.#limits.compressionLevel);
     // Whoever awaits the frame meets the error; until then it is nobody's.
     compressed.catch(() => {});
     this.#frames.push({ members: this.#open.length, rawBytes: raw.length, compressed });
@@ -178,8 +180,13 @@ export class TarBundle {
   }
 }
 
-/** zstd leaves a short result in a long buffer; frames wait in memory until their tar ends. */
-function compact(frame: CompressedFrame): CompressedFrame {
-  const { payload } = frame;
-  return payload.length * 2 > payload.buffer.byteLength ? frame : { ...frame, payload: Buffer.from(payload) };
+/** Takes the raw bytes. zstd leaves a short result in a long buffer; frames wait in memory until their tar ends. */
+async function compressAlone(raw: Buffer, level: number): Promise<CompressedFrame> {
+  const rawBytes = raw.length;
+  const { encoding, payload } = await compressFrame(raw, { level, encoding: 'zstd' });
+  freeBuffer(raw);
+  if (payload.length * 2 > payload.buffer.byteLength) return { encoding, rawBytes, payload };
+  const compact = Buffer.from(payload);
+  freeBuffer(payload);
+  return { encoding, rawBytes, payload: compact };
 }

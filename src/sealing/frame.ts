@@ -24,6 +24,7 @@ import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:
 import { promisify } from 'node:util';
 import * as zlib from 'node:zlib';
 import { FirnError } from '../errors.ts';
+import { freeBuffer } from './free-buffer.ts';
 import type { Keys } from './keys.ts';
 
 export const FRAME_HEADER_BYTES = 52;
@@ -135,11 +136,10 @@ export class FrameSealer {
   sealInto(target: Buffer, frame: CompressedFrame, options: { final: boolean }): number {
     if (this.#ended) throw new Error('The last frame of the blob was sealed already.');
     this.#ended = options.final;
-    const { encrypted } = this.#keys;
     const sealed = target.subarray(0, sealedFrameBytes(this.#keys, frame.payload.length));
     magic.copy(sealed, 0);
     sealed[4] = FORMAT_VERSION;
-    sealed[5] = encrypted ? 1 : 0;
+    sealed[5] = this.#keys.encrypted ? 1 : 0;
     sealed[6] = frame.encoding === 'zstd' ? 1 : 0;
     sealed[7] = options.final ? FLAG_FINAL : 0;
     sealed.writeUInt32LE(this.#next, 8);
@@ -148,10 +148,12 @@ export class FrameSealer {
     this.#salt.copy(sealed, 20);
     const associated = associatedData(sealed.subarray(0, FRAME_HEADER_BYTES), this.#blob);
     const tagAt = FRAME_HEADER_BYTES + frame.payload.length;
-    if (encrypted) {
+    if (this.#keys.encrypted) {
       const cipher = createCipheriv('aes-256-gcm', this.#keys.blobKey(this.#salt), nonceOf(this.#next));
       cipher.setAAD(associated);
-      cipher.update(frame.payload).copy(sealed, FRAME_HEADER_BYTES);
+      const encrypted = cipher.update(frame.payload);
+      encrypted.copy(sealed, FRAME_HEADER_BYTES);
+      freeBuffer(encrypted);
       cipher.final();
       cipher.getAuthTag().copy(sealed, tagAt);
     } else {
@@ -240,6 +242,8 @@ export async function openFrame(keys: Keys, blob: SealedName, bytes: Buffer): Pr
   const payload = authenticPayload(keys, blob, header, bytes);
   const raw = header.encoding === 'zstd' ? await decompress(blob, payload, header.rawBytes) : payload;
   if (raw.length !== header.rawBytes) throw broken(blob, 'a frame does not have the length that it promises');
+  // Decrypted for this alone.
+  if (raw !== payload && header.encrypted) freeBuffer(payload);
   const { number, final, frameBytes, salt } = header;
   return { raw, number, final, frameBytes, salt };
 }

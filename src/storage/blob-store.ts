@@ -147,7 +147,7 @@ export interface BlobStore {
   ): Promise<WriteResult>;
 
   /**
-   * Reads a blob or a range into memory. A range that ends behind the blob is cut; one that begins at its end is empty;
+   * Reads a blob or a range into memory that is the caller's own. A range that ends behind the blob is cut; one that begins at its end is empty;
    * one that begins behind it fails with `range`. Fails with `missing`, `changed`, `offline`.
    */
   read(name: string, options?: ReadOptions): Promise<BlobContent>;

@@ -1,6 +1,6 @@
 /** What starts the command line: sources, bundle, or another Node. In a copy of Firn, whose bundle is the test's own. */
 import type { ChildProcess } from 'node:child_process';
-import { appendFile, copyFile, cp, mkdtemp, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+import { appendFile, copyFile, cp, mkdtemp, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -80,5 +80,47 @@ describe('with a bundle', () => {
     expect(await isUsed()).toBe(true);
     await change();
     expect(await isUsed()).toBe(false);
+  });
+});
+
+describe('a command that moves much data', () => {
+  const probe = path.join(firn, 'probe.cjs');
+  const seen = path.join(firn, 'seen.txt');
+  const tell = `require('node:fs').appendFileSync(${JSON.stringify(seen)}, JSON.stringify({
+    pid: process.pid, flags: process.execArgv, arenas: process.env.MALLOC_ARENA_MAX,
+  }) + '\\n');`;
+
+  /** What the Nodes were started with that the command ran in, one after another. */
+  async function nodesOf(argv: readonly string[], env: Record<string, string> = {}, flags: readonly string[] = []) {
+    await writeFile(probe, tell);
+    await rm(seen, { force: true });
+    const nodeOptions = ['--require', probe, ...flags];
+    expect(await run(argv, { nodeOptions, env })).toMatchObject({ code: 0, stderr: '' });
+    const nodes = jsonLines(await readFile(seen, 'utf8')) as { pid: number; flags: string[]; arenas?: string }[];
+    expect(new Set(nodes.map(({ pid }) => pid)).size).toBe(1);
+    return nodes.map(({ flags, arenas }) => ({ flags: flags.filter((flag) => /space/.test(flag)), arenas }));
+  }
+
+  const plain = { flags: [], arenas: undefined };
+  const small = { flags: ['--max-semi-space-size=8'], arenas: '1' };
+
+  it.each(['archive', 'cat', 'restore', 'upload', 'verify'])(
+    'runs in a Node with little memory: %s',
+    async (command) => {
+      expect(await nodesOf([command, '--help'])).toEqual([plain, small]);
+      expect(await nodesOf(['--json', command, '--help'])).toEqual([plain, small]);
+    },
+  );
+
+  it('others stay where they are', async () => {
+    expect(await nodesOf(['ls', '--help'])).toEqual([plain]);
+    expect(await nodesOf(['--help'])).toEqual([plain]);
+  });
+
+  it('leaves to the user what the user has set', async () => {
+    const own = await nodesOf(['archive', '--help'], { MALLOC_ARENA_MAX: '3' }, ['--max-semi-space-size=2']);
+    expect(own.at(-1)).toEqual({ flags: ['--max-semi-space-size=8', '--max-semi-space-size=2'], arenas: '3' });
+    const byVariable = await nodesOf(['archive', '--help'], { NODE_OPTIONS: '--max-semi-space-size=2' });
+    expect(byVariable.at(-1)).toEqual({ flags: [], arenas: '1' });
   });
 });

@@ -25,18 +25,15 @@ export interface Places {
 
 const PASSPHRASE = 'correct horse battery staple';
 
-/** With a small young generation and memory given back at once: less memory for some more time (docs/performance.md). */
-const leanEnvironment = { NODE_OPTIONS: '--max-semi-space-size=8', MALLOC_MMAP_THRESHOLD_: '131072' };
-
-function firn(name: string, environment: NodeJS.ProcessEnv): Peer {
-  const env = { FIRN_STORAGE: CONNECTION, FIRN_PASSPHRASE: PASSPHRASE, ...environment };
+function firn(): Peer {
+  const env = { FIRN_STORAGE: CONNECTION, FIRN_PASSPHRASE: PASSPHRASE };
   const run = (...args: string[]) => ({
     command: process.execPath,
     args: [path.join(root, 'src/cli/firn.js'), ...args],
     env,
   });
   return {
-    name,
+    name: 'firn',
     inAzurite: true,
     version: run('--version'),
     init: async () => run('init', '--quiet'),
@@ -46,8 +43,7 @@ function firn(name: string, environment: NodeJS.ProcessEnv): Peer {
   };
 }
 
-export const firnPlain = firn('firn', {});
-export const firnLean = firn('firn, lean', leanEnvironment);
+export const firnOnAzurite = firn();
 
 function resticProgram({ scratch }: Places, repository: string, args: readonly string[]): Program {
   const env = {
@@ -112,4 +108,4 @@ export const plainCopy: Peer = {
   restored: (_folder, to) => to,
 };
 
-export const peers: readonly Peer[] = [firnPlain, resticOnAzurite, plainCopy, firnLean, resticOnDisk, borgOnDisk];
+export const peers: readonly Peer[] = [firnOnAzurite, resticOnAzurite, plainCopy, resticOnDisk, borgOnDisk];

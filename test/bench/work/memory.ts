@@ -3,32 +3,30 @@ import path from 'node:path';
 import { startAzurite } from '../../../src/local/azurite.ts';
 import { fullSizes, makeDataSet } from '../peers/data-sets.ts';
 import { measure, type Program } from '../peers/measured-process.ts';
-import { firnLean, firnPlain } from '../peers/programs.ts';
+import { firnOnAzurite } from '../peers/programs.ts';
 import { formatBytes, formatSeconds, markdownTable } from '../report.ts';
 
 const MiB = 1024 * 1024;
 
 export async function measureMemory({ scale, folder }: { readonly scale: number; readonly folder: string }) {
   await using azurite = await startAzurite({ dataFolder: path.join(folder, 'azurite'), blobPort: 0, queuePort: 0 });
-  const figures: { program: string; bytes: number; seconds: number; peakBytes: number }[] = [];
+  const { init, archive } = firnOnAzurite;
+  const figures: { bytes: number; seconds: number; peakBytes: number }[] = [];
   for (const size of [64, 512]) {
     const sizes = { ...fullSizes, noiseBytes: Math.ceil(size * MiB * scale) };
     const { folder: noise, bytes } = await makeDataSet('noise', sizes, folder, '');
-    for (const [n, { name, init, archive }] of [firnPlain, firnLean].entries()) {
-      const own = { FIRN_STORAGE: azurite.connectionString, FIRN_REPOSITORY: `noise-${size}-${n}` };
-      const run = (program: Program) => measure({ ...program, env: { ...program.env, ...own } });
-      const places = { scratch: folder };
-      const program = await init(places);
-      if (program) await run(program);
-      const { seconds, peakBytes } = await run(archive(places, noise));
-      figures.push({ program: name, bytes, seconds, peakBytes });
-    }
+    const own = { FIRN_STORAGE: azurite.connectionString, FIRN_REPOSITORY: `noise-${size}` };
+    const run = (program: Program) => measure({ ...program, env: { ...program.env, ...own } });
+    const places = { scratch: folder };
+    const program = await init(places);
+    if (program) await run(program);
+    const { seconds, peakBytes } = await run(archive(places, noise));
+    figures.push({ bytes, seconds, peakBytes });
   }
-  const rows = figures.map(({ program, bytes, seconds, peakBytes }) => [
-    program,
+  const rows = figures.map(({ bytes, seconds, peakBytes }) => [
     formatBytes(bytes),
     formatSeconds(seconds),
     formatBytes(peakBytes),
   ]);
-  return { figures, text: markdownTable(['program', 'archived', 'time', 'peak resident'], rows) };
+  return { figures, text: markdownTable(['archived', 'time', 'peak resident'], rows) };
 }
