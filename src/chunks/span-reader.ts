@@ -101,7 +101,10 @@ export class SpanReader {
     };
   }
 
-  /** A frame out of the span that it is expected in, as it came; undefined where it has to be read by itself. */
+  /**
+   * A frame out of the span that it is expected in, as it came, which belongs to the caller then; undefined where it has
+   * to be read by itself, as by a second caller.
+   */
   async take(place: FramePlace, { signal }: CallOptions = {}): Promise<Buffer | undefined> {
     const frame = this.#frames.get(keyOf(place));
     if (frame === undefined) return undefined;
@@ -114,9 +117,10 @@ export class SpanReader {
     span.waiting += 1;
     try {
       const bytes = isComing ? await abortable(frame.arrival.promise, signal) : undefined;
-      this.#forget(frame);
-      return bytes;
+      return span.frames.has(frame) ? bytes : undefined;
     } finally {
+      // Also that of somebody who left: its room was made for him.
+      this.#forget(frame);
       span.waiting -= 1;
       if (span.frames.size === 0 || (span.released && span.waiting === 0)) this.#drop(span);
     }

@@ -79,6 +79,8 @@ async function download(
   const { etag, lastModified, metadata, isSealed, leaseStatus, contentLength, contentRange, readableStreamBody } =
     found;
   if (contentLength === undefined || readableStreamBody === undefined) throw new Error('the service sent no body');
+  // Whoever reads it is told by the reading; what comes when he has left, as the end of a cancelled connection, is nobody's.
+  readableStreamBody.on('error', () => {});
   const pieces = readableStreamBody as AsyncIterable<Buffer>;
   return { etag, lastModified, metadata, isSealed, leaseStatus, contentLength, contentRange, pieces };
 }

@@ -170,8 +170,18 @@ test('who leaves does not take the bytes from those who wait', async () => {
   const waiting = spans.take(place('a', 10, 10));
   leaving.abort(new Error('enough'));
   await expect(left).rejects.toThrow('enough');
+  expect(spans.heldBytes).toBe(10);
   await answerAll();
   expect(await waiting).toEqual(bytesOf('a').subarray(10, 20));
+});
+
+test('a frame belongs to the one who took it: another reads it by himself', async () => {
+  const { data, answerAll } = slowStorage();
+  const spans = new SpanReader(data, LIMITS);
+  spans.expect(frames('a', 4));
+  const both = [spans.take(place('a', 0, 10)), spans.take(place('a', 0, 10))];
+  await answerAll();
+  expect(await Promise.all(both)).toEqual([bytesOf('a').subarray(0, 10), undefined]);
 });
 
 type Step =
@@ -208,13 +218,18 @@ test('in any order a frame is given as it is or not at all, memory is bounded, a
           const leaving = new AbortController();
           waiting += 1;
           takings.push(
-            spans.take(wanted, { signal: leaving.signal }).then(
-              (bytes) => {
-                if (bytes === undefined) return;
-                expect(bytes).toEqual(bytesOf(step.name).subarray(wanted.offset, wanted.offset + 10));
-              },
-              (error) => expect(error).toBe(leaving.signal.reason),
-            ),
+            spans
+              .take(wanted, { signal: leaving.signal })
+              .finally(() => {
+                waiting -= 1;
+              })
+              .then(
+                (bytes) => {
+                  if (bytes === undefined) return;
+                  expect(bytes).toEqual(bytesOf(step.name).subarray(wanted.offset, wanted.offset + 10));
+                },
+                (error) => expect(error).toBe(leaving.signal.reason),
+              ),
           );
           if (step.leaves) leaving.abort(new Error('enough'));
         } else if (step.is === 'release') releases[step.which]?.();

@@ -421,6 +421,21 @@ export function blobStoreConformance(label: string, subject: ConformanceSubject)
         expect(seen).toBeLessThan(body.length - 5);
       });
 
+      test('a stream is cancelled and left by its reader without another word', async () => {
+        const store = await subject.open();
+        await store.create('a', randomBytes(8 * 1024 * 1024));
+        // What nobody catches fails the run.
+        for (let round = 0; round < 30; round += 1) {
+          const controller = new AbortController();
+          const { body } = await store.readStream('a', { signal: controller.signal });
+          const pieces = body[Symbol.asyncIterator]();
+          await pieces.next();
+          for (let turn = 0; turn < round; turn += 1) await new Promise(setImmediate);
+          controller.abort(new Error('enough'));
+          await pieces.return?.();
+        }
+      });
+
       test('a signal ends a stream with its reason', async () => {
         const store = await subject.open();
         await store.create('a', randomBytes(8 * 1024 * 1024));
