@@ -6,7 +6,7 @@
  * streamed, and the one expected after it; each frame is there as soon as its last byte is, and the stream waits while as
  * many frames as may be held wait for somebody. Expecting never makes anyone wait and never fails: a frame that is in no
  * span, or in one that could not be read, or that lies too far behind others that nobody took, is read by itself, and its
- * error is the frame's own. Memory is bounded by `heldBytesMax`, and one frame for each who waits.
+ * error is the frame's own. Memory is bounded by `heldBytesMax`, one frame for each who waits, and what a connection buffers.
  */
 import { abortable } from '../storage/abortable.ts';
 import type { BlobStore, CallOptions } from '../storage/blob-store.ts';
@@ -196,6 +196,8 @@ export class SpanReader {
     const { span, place } = frame;
     if (!span.frames.delete(frame)) return;
     this.#frames.delete(keyOf(place));
+    // Where it has not come yet it never will: whoever else waits for it reads it by himself.
+    frame.arrival.resolve(undefined);
     if (frame.hasRoom) this.#heldBytes -= place.bytes;
     frame.hasRoom = false;
     this.#changed();

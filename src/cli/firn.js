@@ -28,7 +28,8 @@ const LONG_ENVIRONMENT = { MALLOC_ARENA_MAX: '1' };
 
 const ownFile = fileURLToPath(import.meta.url);
 const root = fileURLToPath(new URL('../../', import.meta.url));
-const isLong = LONG_COMMANDS.includes(process.argv.slice(2).find((word) => !word.startsWith('-')) ?? '');
+/** The name of a folder may be one of them too; then it is for nothing. */
+const isLong = process.argv.slice(2).some((word) => LONG_COMMANDS.includes(word));
 const hasZstd = typeof zlib.zstdCompress === 'function';
 const bundle = hasZstd ? currentBundle(root) : undefined;
 // Types are stripped, `using` is not translated: it came with Node.js 24, as `DisposableStack` did.
@@ -50,7 +51,7 @@ function ownNode() {
  * @returns {{ args: string[], env: NodeJS.ProcessEnv }}
  */
 function sameAgain(flags = []) {
-  const isSized = process.env.NODE_OPTIONS?.includes('semi-space') ?? false;
+  const isSized = /semi[-_]space/.test(process.env.NODE_OPTIONS ?? '');
   const longFlags = isLong && !isSized ? LONG_FLAGS : [];
   const env = { ...(isLong && LONG_ENVIRONMENT), ...process.env, [HANDED_OVER]: '1' };
   return { args: [...longFlags, ...flags, ownFile, ...process.argv.slice(2)], env };
@@ -58,12 +59,17 @@ function sameAgain(flags = []) {
 
 /**
  * Becomes a Node that was started for a long command, and stays the same process. Does nothing where the system cannot do
- * that, or a parent has a channel to this Node, which would not outlive it.
+ * that or it is not allowed, and where somebody has a hold of this Node: a parent by a channel, or a debugger.
  */
 function startAgain() {
-  if (process.platform === 'win32' || process.execve === undefined || process.send !== undefined) return;
+  const isHeld = process.send !== undefined || process.execArgv.some((flag) => flag.startsWith('--inspect'));
+  if (process.platform === 'win32' || process.execve === undefined || isHeld) return;
   const { args, env } = sameAgain(process.execArgv);
-  process.execve(process.execPath, [process.execPath, ...args], env);
+  try {
+    process.execve(process.execPath, [process.execPath, ...args], env);
+  } catch {
+    // Not under Node's permission model, for one; then with more memory.
+  }
 }
 
 /** @param {string} node */

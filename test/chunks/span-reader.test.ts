@@ -182,6 +182,14 @@ test('a frame belongs to the one who took it: another reads it by himself', asyn
   const both = [spans.take(place('a', 0, 10)), spans.take(place('a', 0, 10))];
   await answerAll();
   expect(await Promise.all(both)).toEqual([bytesOf('a').subarray(0, 10), undefined]);
+  // Also where the one leaves before it came.
+  spans.expect(frames('b', 4));
+  const leaving = new AbortController();
+  const left = spans.take(place('b', 10, 10), { signal: leaving.signal });
+  const other = spans.take(place('b', 10, 10));
+  leaving.abort(new Error('enough'));
+  await expect(left).rejects.toThrow('enough');
+  expect(await other).toBeUndefined();
 });
 
 type Step =

@@ -108,7 +108,7 @@ describe('a command that moves much data', () => {
     'runs in a Node with little memory: %s',
     async (command) => {
       expect(await nodesOf([command, '--help'])).toEqual([plain, small]);
-      expect(await nodesOf(['--json', command, '--help'])).toEqual([plain, small]);
+      expect(await nodesOf(['--repository', 'photos', command, '--help'])).toEqual([plain, small]);
     },
   );
 
@@ -122,5 +122,10 @@ describe('a command that moves much data', () => {
     expect(own.at(-1)).toEqual({ flags: ['--max-semi-space-size=8', '--max-semi-space-size=2'], arenas: '3' });
     const byVariable = await nodesOf(['archive', '--help'], { NODE_OPTIONS: '--max-semi-space-size=2' });
     expect(byVariable.at(-1)).toEqual({ flags: [], arenas: '1' });
+  });
+
+  it('stays where it is when it may not start another', async () => {
+    const permitted = ['--permission', '--allow-fs-read=*', '--allow-fs-write=*', '--no-warnings'];
+    expect(await nodesOf(['archive', '--help'], {}, permitted)).toEqual([plain]);
   });
 });
