@@ -10,6 +10,7 @@
  */
 import { abortable } from '../storage/abortable.ts';
 import type { BlobStore, CallOptions } from '../storage/blob-store.ts';
+import { sum } from './chunk-blobs.ts';
 
 /** In bytes. */
 export interface SpanLimits {
@@ -179,7 +180,7 @@ export class SpanReader {
       if (!each.hasRoom) without.push(each);
       if (each === frame) break;
     }
-    const bytes = without.reduce((sum, { place }) => sum + place.bytes, 0);
+    const bytes = sum(without, ({ place }) => place.bytes);
     // Who waits for the next would have its bytes in memory in any case.
     if (without.length > 1 && this.#heldBytes + bytes > this.#limits.heldBytesMax) return false;
     for (const each of without) this.#giveRoom(each);

@@ -182,11 +182,11 @@ export class TarBundle {
 
 /** Takes the raw bytes. zstd leaves a short result in a long buffer; frames wait in memory until their tar ends. */
 async function compressAlone(raw: Buffer, level: number): Promise<CompressedFrame> {
-  const rawBytes = raw.length;
-  const { encoding, payload } = await compressFrame(raw, { level, encoding: 'zstd' });
+  const frame = await compressFrame(raw, { level, encoding: 'zstd' });
   freeBuffer(raw);
-  if (payload.length * 2 > payload.buffer.byteLength) return { encoding, rawBytes, payload };
+  const { payload } = frame;
+  if (payload.length * 2 > payload.buffer.byteLength) return frame;
   const compact = Buffer.from(payload);
   freeBuffer(payload);
-  return { encoding, rawBytes, payload: compact };
+  return { ...frame, payload: compact };
 }
