@@ -11,6 +11,7 @@
  * receipt stays and the other attempt adopts it.
  */
 import { randomBytes } from 'node:crypto';
+import pMap from 'p-map';
 import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
 import { FirnError, isFirnError } from '../errors.ts';
 import { type Change, compareChanges, type EntryAttributes, pathProblem } from '../filetree/entry.ts';
@@ -31,6 +32,7 @@ const RECEIPT_FORMAT = 1;
 export const RECEIPT_PREFIX = 'receipts/';
 /** Raw bytes of a part of changes. A publish holds a part of each of the many receipts of an inbox, and one of a scan. */
 const changesPartBytesTarget = { inbox: 256 * 1024, scan: 2 * 1024 * 1024 } as const;
+const DELETES_IN_FLIGHT = 16;
 
 /** A change, with the version of the upload that it came from; without one where that is another batch's to consume. */
 export type ArchivedChange = Change & { readonly etag?: string | undefined };
@@ -147,9 +149,13 @@ export class ReceiptWriter {
     locations: readonly ChunkLocation[],
     options?: CallOptions,
   ): Promise<Receipt> {
-    if (this.#lines.length > 0) await this.#writePart(options);
     const table = LocationTable.of(locations);
-    if (table.count > 0) await this.#state.create('receipt-index', indexName(this.#at), table.bytes, options);
+    const parts: (() => Promise<unknown>)[] = [];
+    if (this.#lines.length > 0) parts.push(() => this.#writePart(options));
+    if (table.count > 0) {
+      parts.push(() => this.#state.create('receipt-index', indexName(this.#at), table.bytes, options));
+    }
+    await allEnded(parts.map((write) => write()));
     const whole: Receipt = {
       ...this.#at,
       ...receipt,
@@ -173,7 +179,8 @@ export class ReceiptWriter {
   /** Removes the parts of this attempt. */
   async discard(options?: CallOptions): Promise<void> {
     const { source, batch, run } = this.#at;
-    await deleteUnder(this.#state, `${folderOf(source, batch)}${run}/`, options);
+    const left = attemptsUnder(this.#state.store, `${folderOf(source, batch)}${run}/`, options);
+    for await (const attempts of left) await deleteAttempts(this.#state, attempts, options);
   }
 }
 
@@ -311,25 +318,31 @@ export interface Attempts {
   /** When the receipt was written; undefined without one. */
   readonly receiptWritten: Date | undefined;
   readonly newest: Date;
+  /** Of all blobs. */
+  readonly names: readonly string[];
 }
 
 /** In the order of the names of the batches; of one source, or of all when undefined. */
-export async function* listAttempts(
+export function listAttempts(
   state: BlobStore,
   source: string | undefined,
   options?: CallOptions,
 ): AsyncGenerator<Attempts> {
-  const prefix = source === undefined ? RECEIPT_PREFIX : `${RECEIPT_PREFIX}${source}/`;
-  let open: Attempts | undefined;
+  return attemptsUnder(state, source === undefined ? RECEIPT_PREFIX : `${RECEIPT_PREFIX}${source}/`, options);
+}
+
+async function* attemptsUnder(state: BlobStore, prefix: string, options?: CallOptions): AsyncGenerator<Attempts> {
+  let open: (Attempts & { readonly names: string[] }) | undefined;
   for await (const { name, lastModified } of state.list({ ...options, prefix })) {
-    const [, of, batch, last] = name.split('/');
-    if (!of || !batch) continue;
-    if (open?.source !== of || open.batch !== batch) {
+    const [, source, batch, last] = name.split('/');
+    if (!source || !batch) continue;
+    if (open?.source !== source || open.batch !== batch) {
       if (open) yield open;
-      open = { source: of, batch, receiptWritten: undefined, newest: lastModified };
+      open = { source, batch, receiptWritten: undefined, newest: lastModified, names: [] };
     }
     const newest = lastModified > open.newest ? lastModified : open.newest;
     open = { ...open, newest, ...(last === 'receipt' && { receiptWritten: lastModified }) };
+    open.names.push(name);
   }
   if (open) yield open;
 }
@@ -354,35 +367,42 @@ const ABANDONED_AFTER_MS = 7 * 24 * 60 * 60 * 1000;
 /** Removes the parts of attempts that died. @returns whether these did. */
 export async function sweepIfAbandoned(
   state: Pick<SealedBlobs, 'store'>,
-  { source, batch, receiptWritten, newest }: Attempts,
+  attempts: Attempts,
   now: Date,
   options?: CallOptions,
 ): Promise<boolean> {
+  const { receiptWritten, newest } = attempts;
   if (receiptWritten !== undefined || now.getTime() - newest.getTime() < ABANDONED_AFTER_MS) return false;
-  await deleteUnder(state, folderOf(source, batch), options);
+  await deleteAttempts(state, attempts, options);
   return true;
 }
 
-/** Removes a receipt with all its parts; the receipt itself last, so that dying half-way leaves it to be found. */
+/** Removes a receipt with all its parts. */
 export async function deleteReceipt(
-  state: SealedBlobs,
+  state: Pick<SealedBlobs, 'store'>,
   source: string,
   batch: string,
   options?: CallOptions,
 ): Promise<void> {
-  await deleteUnder(state, folderOf(source, batch), options, receiptName(source, batch));
-  await state.store.delete(receiptName(source, batch), options);
+  const left = attemptsUnder(state.store, folderOf(source, batch), options);
+  for await (const attempts of left) await deleteAttempts(state, attempts, options);
 }
 
-async function deleteUnder(
-  state: Pick<SealedBlobs, 'store'>,
-  prefix: string,
+/** Removes what was listed of a batch; the receipt itself last, so that dying half-way leaves it to be found. */
+export async function deleteAttempts(
+  { store }: Pick<SealedBlobs, 'store'>,
+  { source, batch, names }: Attempts,
   options?: CallOptions,
-  except?: string,
 ): Promise<void> {
-  for await (const { name } of state.store.list({ ...options, prefix })) {
-    if (name !== except) await state.store.delete(name, options);
-  }
+  const receipt = receiptName(source, batch);
+  const parts = names.filter((name) => name !== receipt);
+  await pMap(parts, async (name) => await store.delete(name, options), { concurrency: DELETES_IN_FLIGHT });
+  if (parts.length < names.length) await store.delete(receipt, options);
+}
+
+/** Waits for all of them before it fails with the first error: nothing goes on behind the caller's back. */
+async function allEnded(calls: readonly Promise<unknown>[]): Promise<void> {
+  for (const each of await Promise.allSettled(calls)) if (each.status === 'rejected') throw each.reason;
 }
 
 async function orDamaged<T>(blob: string, read: () => Promise<T>): Promise<T> {

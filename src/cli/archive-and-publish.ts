@@ -8,7 +8,8 @@ import { FolderListing } from '../archive/folder-listing.ts';
 import { findReceipt } from '../archive/receipt.ts';
 import { isFirnError } from '../errors.ts';
 import { checkSourceName } from '../journal/source-name.ts';
-import { type PublishSourceOptions, publishSource } from '../publish/publish-source.ts';
+import { type PublishSourceOptions, publishWaiting } from '../publish/publish-source.ts';
+import type { PublishOutcome } from '../publish/steps.ts';
 import type { Repository } from '../repository.ts';
 import { type HeadDifference, headDifference, publishConflict } from '../snapshots/head-difference.ts';
 import type { Snapshot } from '../snapshots/snapshot.ts';
@@ -42,12 +43,13 @@ export interface ArchiveAndPublishOptions extends ArchiveOptions, PublishSourceO
 
 /** @throws FIRN_PUBLISH_CONFLICT when others were faster five times, and what archiving and publishing throw. */
 export async function archiveAndPublish(
-  repository: Repository,
+  opened: Repository,
   folder: string,
   source: string,
   options: ArchiveAndPublishOptions = {},
 ): Promise<ArchivedFolder> {
   checkSourceName(source);
+  const repository = { ...opened, snapshots: opened.snapshots.forRun() };
   const { signal, onPublish, onScanAgain, onWait } = options;
   const stored = { newChunks: 0, newBytes: 0, storedBytes: 0 };
   let head = await repository.snapshots.readHead(source, { signal });
@@ -84,13 +86,18 @@ async function publishBatch(
 ): Promise<{ snapshot: Snapshot; unchanged: boolean } | undefined> {
   for (let publishes = 0; publishes < PUBLISHES_MAX; publishes += 1) {
     const outcome = await publishOrYield(repository, source, options);
+    const published = outcome?.outcome === 'published' && holds(outcome.snapshot, batch) ? outcome.snapshot : undefined;
+    if (published !== undefined) return { snapshot: published, unchanged: false };
     const next = await snapshotAfter(repository, source, base, options);
-    if (next !== undefined)
-      return next.batches.some((each) => each.batch === batch) ? { snapshot: next, unchanged: false } : undefined;
+    if (next !== undefined) return holds(next, batch) ? { snapshot: next, unchanged: false } : undefined;
     if (await hasReceipt(repository, source, batch, options)) continue;
-    return outcome === 'unchanged' && base !== undefined ? { snapshot: base, unchanged: true } : undefined;
+    return outcome?.outcome === 'unchanged' && base !== undefined ? { snapshot: base, unchanged: true } : undefined;
   }
   throw publishConflict(source);
+}
+
+function holds({ batches }: Snapshot, batch: string): boolean {
+  return batches.some((each) => each.batch === batch);
 }
 
 /** One publish; that another was faster, or damage that the next one does without, is for the caller to look at. */
@@ -98,9 +105,9 @@ async function publishOrYield(
   repository: Repository,
   source: string,
   options: PublishSourceOptions,
-): Promise<'published' | 'unchanged' | undefined> {
+): Promise<PublishOutcome | undefined> {
   try {
-    return (await publishSource(repository, source, options))?.outcome;
+    return await publishWaiting(repository, source, options);
   } catch (error) {
     if (isFirnError(error, 'FIRN_PUBLISH_CONFLICT', 'FIRN_RECEIPT_DAMAGED')) return undefined;
     throw error;

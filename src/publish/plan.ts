@@ -7,8 +7,10 @@
  */
 
 import { randomBytes } from 'node:crypto';
+import pMap from 'p-map';
 import { isScan } from '../archive/archive-folder.ts';
 import {
+  type Attempts,
   deleteReceipt,
   findReceipt,
   findUsableReceipt,
@@ -21,20 +23,15 @@ import { FirnError, isFirnError } from '../errors.ts';
 import { allRoots } from '../index/chunk-index.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import { headDifference, publishConflict } from '../snapshots/head-difference.ts';
-import {
-  isParent,
-  isPublishedBatches,
-  isSnapshotIdentity,
-  type PublishedBatch,
-  type Snapshot,
-} from '../snapshots/snapshot.ts';
+import { isParent, isPublishedBatches, isSnapshotIdentity, type PublishedBatch } from '../snapshots/snapshot.ts';
 import type { Head } from '../snapshots/snapshot-store.ts';
 import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import { parseJsonBlob } from '../storage/json-blob.ts';
 import type { PublishParts } from './parts.ts';
-import { retirePublished } from './retire.ts';
+import { retireBatches } from './retire.ts';
 
 const PLAN_FORMAT = 1;
+const RECEIPTS_IN_FLIGHT = 16;
 /** In the place of the parent, in the name of the plan of a first snapshot. */
 const FIRST = 'first';
 
@@ -192,33 +189,39 @@ export async function planPublish(
 ): Promise<PlanReference | undefined> {
   const { state, settings } = parts;
   const head = await trueHead(parts, source, options);
-  if (head) await forgetPublished(parts, head.snapshot, options);
   const name = planName({ source, parent: head?.snapshot.id });
-  const resumed = await findPlan(state, name, options);
+  const [found, resumed, carriedOut] = await Promise.all([
+    Array.fromAsync(listAttempts(state.store, source, options)),
+    findPlan(state, name, options),
+    head && findPlan(state, planName(head.snapshot), options),
+  ]);
+  // What the publish of the head left behind when it died must not be applied again.
+  if (head) await retireBatches(parts, head.snapshot, { ...options, found });
+  if (carriedOut) await deletePlan(state, planName(carriedOut.plan), carriedOut.etag, options);
   if (resumed) return { plan: name, snapshot: resumed.plan.snapshot.id };
 
-  const candidates: ReceiptCandidate[] = [];
-  for await (const attempts of listAttempts(state.store, source, options)) {
-    const { batch } = attempts;
-    if (attempts.receiptWritten === undefined) await sweepIfAbandoned(state, attempts, parts.now(), options);
-    else if (!isScan(batch)) candidates.push({ batch, kind: 'inbox', base: undefined });
-    else {
-      const receipt = await findUsableReceipt(parts, source, batch, options);
-      if (receipt) candidates.push({ batch, kind: 'scan', base: receipt.base });
-    }
-  }
+  const retired = new Set(head?.snapshot.batches.map(({ batch }) => batch));
+  const waiting = found.filter(({ batch }) => !retired.has(batch));
+  const { candidates, scans } = await candidatesOf(parts, waiting, options);
   // After the receipts: a batch that is archived just now is then in both, or in neither.
-  const waiting = (await parts.journalOf(source).batches(options)).map(({ batch }) => batch);
-  const known = { head: head?.snapshot.id, batches: waiting, receipts: candidates };
+  const ofInbox = candidates.some(({ kind }) => kind === 'inbox');
+  const sealed = ofInbox ? await parts.journalOf(source).batches(options) : [];
+  const known = { head: head?.snapshot.id, batches: sealed.map(({ batch }) => batch), receipts: candidates };
   const selection = selectReceipts(known, settings.publishReceiptsMax);
   for (const batch of selection.stale) await deleteReceipt(state, source, batch, options);
-  const batches: PublishedBatch[] = [];
-  for (const batch of selection.batches) {
-    const receipt = await findUsableReceipt(parts, source, batch, options);
-    if (receipt === undefined) break;
-    batches.push({ batch, run: receipt.run });
-  }
-  const held = await holdBatches(parts, source, batches, options);
+  const receipts = await pMap(
+    selection.batches,
+    async (batch) => scans.get(batch) ?? (await findUsableReceipt(parts, source, batch, options)),
+    { concurrency: RECEIPTS_IN_FLIGHT },
+  );
+  const gap = receipts.indexOf(undefined);
+  const chosen = (gap < 0 ? receipts : receipts.slice(0, gap)).filter((receipt) => receipt !== undefined);
+  const held = await holdBatches(
+    parts,
+    source,
+    chosen.map(({ batch, run }) => ({ batch, run })),
+    options,
+  );
   if (held.length === 0) return undefined;
   const plan: Plan = {
     source,
@@ -228,6 +231,28 @@ export async function planPublish(
   };
   const created = await state.create('plan', name, encodePlan(plan), options);
   return created === undefined ? await planPublish(parts, source, options) : { plan: name, snapshot: plan.snapshot.id };
+}
+
+/** The receipts among what waits; those of scans are read, for their base. Sweeps what died attempts left. */
+async function candidatesOf(
+  parts: PublishParts,
+  waiting: readonly Attempts[],
+  options?: CallOptions,
+): Promise<{ candidates: readonly ReceiptCandidate[]; scans: ReadonlyMap<string, Receipt> }> {
+  const candidates: ReceiptCandidate[] = [];
+  const scans = new Map<string, Receipt>();
+  for (const attempts of waiting) {
+    const { source, batch, receiptWritten } = attempts;
+    if (receiptWritten === undefined) await sweepIfAbandoned(parts.state, attempts, parts.now(), options);
+    else if (!isScan(batch)) candidates.push({ batch, kind: 'inbox', base: undefined });
+    else {
+      const receipt = await findUsableReceipt(parts, source, batch, options);
+      if (receipt === undefined) continue;
+      scans.set(batch, receipt);
+      candidates.push(receipt);
+    }
+  }
+  return { candidates, scans };
 }
 
 /**
@@ -258,14 +283,6 @@ async function trueHead(parts: PublishParts, source: string, options?: CallOptio
   return await snapshots.readHead(source, options);
 }
 
-/** What the publish of a snapshot left behind when it died: its receipts must not be applied again. */
-async function forgetPublished(parts: PublishParts, snapshot: Snapshot, options?: CallOptions): Promise<void> {
-  await retirePublished(parts, snapshot, options);
-  const name = planName(snapshot);
-  const left = await findPlan(parts.state, name, options);
-  if (left) await deletePlan(parts.state, name, left.etag, options);
-}
-
 /** What a step of a publish works for. */
 export interface PlannedStep {
   readonly plan: Plan;
@@ -292,15 +309,13 @@ export async function withPlan<T>(
   const { plan, etag } = await readPlan(parts, reference, options);
   const removePlan = () => deletePlan(state, name, etag, options);
   try {
-    const receipts: Receipt[] = [];
-    for (const { batch, run } of plan.batches) {
+    const read = async ({ batch, run }: PublishedBatch): Promise<Receipt> => {
       const receipt = await findReceipt(state, plan.source, batch, options);
-      if (receipt?.run !== run) {
-        const problem = receipt === undefined ? 'it is missing' : 'it is of another run';
-        throw new FirnError('FIRN_RECEIPT_DAMAGED', { blob: receiptFolder(plan.source, batch), problem });
-      }
-      receipts.push(receipt);
-    }
+      if (receipt?.run === run) return receipt;
+      const problem = receipt === undefined ? 'it is missing' : 'it is of another run';
+      throw new FirnError('FIRN_RECEIPT_DAMAGED', { blob: receiptFolder(plan.source, batch), problem });
+    };
+    const receipts = await pMap(plan.batches, read, { concurrency: RECEIPTS_IN_FLIGHT });
     return await step({ plan, receipts, removePlan });
   } catch (error) {
     if (isFirnError(error, 'FIRN_PUBLISH_CONFLICT')) await removePlan();

@@ -9,7 +9,15 @@
  * without a receipt would be. What is left is found by the next plan, before it looks at anything else.
  */
 import pMap from 'p-map';
-import { type ArchivedChange, deleteReceipt, findReceipt, listReceipts, readChanges } from '../archive/receipt.ts';
+import { isScan } from '../archive/archive-folder.ts';
+import {
+  type ArchivedChange,
+  type Attempts,
+  deleteAttempts,
+  findReceipt,
+  listAttempts,
+  readChanges,
+} from '../archive/receipt.ts';
 import { FirnError, isFirnError } from '../errors.ts';
 import type { TreeEntry } from '../filetree/entry.ts';
 import { findEntry, isDamage } from '../filetree/walk.ts';
@@ -21,32 +29,36 @@ import type { PublishParts } from './parts.ts';
 
 const DELETES_IN_FLIGHT = 16;
 
-/** Retires the batches of a published snapshot. */
-export async function retirePublished(parts: PublishParts, snapshot: Snapshot, options?: CallOptions): Promise<void> {
-  await retireBatches(parts, snapshot.source, snapshot.batches, snapshot.root, options);
-}
-
-/** @param root of the tree that holds what the batches brought. */
+/**
+ * Retires batches.
+ * @param root of the tree that holds what the batches brought.
+ * @param found what lies under `receipts/` of the source, where that is known: it is not listed again.
+ */
 export async function retireBatches(
   parts: PublishParts,
-  source: string,
-  batches: readonly PublishedBatch[],
-  root: Hash,
-  options?: CallOptions,
+  { source, batches, root }: Pick<Snapshot, 'source' | 'batches' | 'root'>,
+  { found, ...options }: CallOptions & { readonly found?: readonly Attempts[] | undefined } = {},
 ): Promise<void> {
   if (batches.length === 0) return;
-  const withReceipt = new Set<string>();
-  for await (const { batch } of listReceipts(parts.state.store, source, options)) withReceipt.add(batch);
-  const left = batches.filter(({ batch }) => withReceipt.has(batch));
+  const attempts = found ?? (await Array.fromAsync(listAttempts(parts.state.store, source, options)));
+  const receipts = new Map(attempts.filter(hasReceipt).map((each) => [each.batch, each]));
+  const left = batches.flatMap((published) => {
+    const receipt = receipts.get(published.batch);
+    return receipt === undefined ? [] : [{ published, receipt }];
+  });
   if (parts.settings.inbox === 'consume') {
     const problemOf = createContentCheck(parts);
-    for (const batch of left) await consumeUploads({ ...parts, problemOf }, source, batch, root, options);
+    for (const { published } of left) {
+      await consumeUploads({ ...parts, problemOf }, source, published, root, options);
+    }
   }
-  await parts.journalOf(source).retire(
-    batches.map(({ batch }) => batch),
-    options,
-  );
-  for (const { batch } of left) await deleteReceipt(parts.state, source, batch, options);
+  const ofInbox = batches.map(({ batch }) => batch).filter((batch) => !isScan(batch));
+  if (ofInbox.length > 0) await parts.journalOf(source).retire(ofInbox, options);
+  for (const { receipt } of left) await deleteAttempts(parts.state, receipt, options);
+}
+
+function hasReceipt({ receiptWritten }: Attempts): boolean {
+  return receiptWritten !== undefined;
 }
 
 async function consumeUploads(

@@ -1,7 +1,8 @@
 /**
  * The steps of a publish after its plan: flush the chunk locations, build the filetrees, commit. Each is a plain function
  * that may run twice, at once, or die anywhere, and comes to the same result when it is run again. The durable
- * orchestration and `publishSource` run them; the order is in both: commit only after every flush and the build.
+ * orchestration runs each by the reference of its plan, in an activity of its own; `publishPlanned` runs them together, and
+ * reads the plan and its receipts once. The order is in both: commit only after every flush and the build.
  */
 import { type Receipt, readChanges, readLocations } from '../archive/receipt.ts';
 import { isFirnError } from '../errors.ts';
@@ -15,8 +16,8 @@ import type { Head } from '../snapshots/snapshot-store.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { mergeChanges } from './merge-changes.ts';
 import type { PublishParts } from './parts.ts';
-import { type HashPrefixes, type Plan, type PlanReference, withPlan } from './plan.ts';
-import { retireBatches, retirePublished } from './retire.ts';
+import { type HashPrefixes, type Plan, type PlannedStep, type PlanReference, wholeIndex, withPlan } from './plan.ts';
+import { retireBatches } from './retire.ts';
 
 /** What `buildFiletrees` answers; small enough to travel through an orchestration. */
 export interface BuiltTree {
@@ -35,39 +36,44 @@ export type PublishOutcome =
 /** So many locations are merged at a time; 96 bytes each in a receipt, some 500 in memory. */
 const LOCATIONS_AT_ONCE = 50_000;
 
+export interface FlushOptions extends CallOptions {
+  readonly locationsAtOnce?: number | undefined;
+}
+
 /** Merges those chunk locations of the plan's receipts that begin so into the shards, whatever roots these have. */
 export async function flushShards(
   parts: PublishParts,
   reference: PlanReference,
   prefixes: HashPrefixes,
-  options: CallOptions & { readonly locationsAtOnce?: number | undefined } = {},
+  options: FlushOptions = {},
 ): Promise<FlushReport> {
-  const { locationsAtOnce = LOCATIONS_AT_ONCE } = options;
-  return await withPlan(
-    parts,
-    reference,
-    async ({ receipts }) => {
-      const index = parts.createIndex();
-      const reports: FlushReport[] = [];
-      for (const receipt of receipts) {
-        const table = await readLocations(parts.state, receipt, options);
-        for (const prefix of prefixes) {
-          for (const location of table?.locationsUnder(prefix) ?? []) {
-            index.record([location]);
-            if (index.recordedCount >= locationsAtOnce) reports.push(await index.flush(options));
-          }
-        }
+  return await withPlan(parts, reference, (planned) => flush(parts, planned, prefixes, options), options);
+}
+
+async function flush(
+  parts: PublishParts,
+  { receipts }: PlannedStep,
+  prefixes: HashPrefixes,
+  { locationsAtOnce = LOCATIONS_AT_ONCE, ...options }: FlushOptions,
+): Promise<FlushReport> {
+  const index = parts.createIndex();
+  const reports: FlushReport[] = [];
+  for (const receipt of receipts) {
+    const table = await readLocations(parts.state, receipt, options);
+    for (const prefix of prefixes) {
+      for (const location of table?.locationsUnder(prefix) ?? []) {
+        index.record([location]);
+        if (index.recordedCount >= locationsAtOnce) reports.push(await index.flush(options));
       }
-      reports.push(await index.flush(options));
-      const sum = (of: (report: FlushReport) => number) => reports.reduce((total, report) => total + of(report), 0);
-      return {
-        added: sum(({ added }) => added),
-        shardsWritten: sum(({ shardsWritten }) => shardsWritten),
-        conflicts: sum(({ conflicts }) => conflicts),
-      };
-    },
-    options,
-  );
+    }
+  }
+  reports.push(await index.flush(options));
+  const sum = (of: (report: FlushReport) => number) => reports.reduce((total, report) => total + of(report), 0);
+  return {
+    added: sum(({ added }) => added),
+    shardsWritten: sum(({ shardsWritten }) => shardsWritten),
+    conflicts: sum(({ conflicts }) => conflicts),
+  };
 }
 
 /**
@@ -77,24 +83,21 @@ export async function flushShards(
 export async function buildFiletrees(
   parts: PublishParts,
   reference: PlanReference,
-  options?: CallOptions,
+  options: CallOptions = {},
 ): Promise<BuiltTree> {
-  return await withPlan(
-    parts,
-    reference,
-    async ({ plan, receipts }) => {
-      const parent = await parentOf(parts, plan, options);
-      const changes = mergeChanges(receipts.map((receipt) => readChanges(parts.state, receipt, options)));
-      const { root, totals, added, changed, removed } = await applyChanges(
-        parts.filetrees,
-        parent?.root,
-        untilRepair(parts, changes, options),
-        options ?? {},
-      );
-      return { root, totals, added, changed, removed };
-    },
+  return await withPlan(parts, reference, (planned) => build(parts, planned, options), options);
+}
+
+async function build(parts: PublishParts, { plan, receipts }: PlannedStep, options: CallOptions): Promise<BuiltTree> {
+  const parent = await parentOf(parts, plan, options);
+  const changes = mergeChanges(receipts.map((receipt) => readChanges(parts.state, receipt, options)));
+  const { root, totals, added, changed, removed } = await applyChanges(
+    parts.filetrees,
+    parent?.root,
+    untilRepair(parts, changes, options),
     options,
   );
+  return { root, totals, added, changed, removed };
 }
 
 /** A build may take long, and a repair waits for it. */
@@ -118,38 +121,69 @@ export async function commitSnapshot(
   parts: PublishParts,
   reference: PlanReference,
   tree: BuiltTree,
-  options?: CallOptions,
+  options: CallOptions = {},
 ): Promise<PublishOutcome> {
-  return await withPlan(
-    parts,
-    reference,
-    async ({ plan, receipts, removePlan }) => {
-      const { source, batches } = plan;
-      const head = await parts.snapshots.readHead(source, options);
-      if (head?.snapshot.id === plan.snapshot.id) return await finish(parts, head.snapshot, removePlan, options);
-      refuseOvertaken(plan, head);
-      const scanned = receipts.some(({ kind }) => kind === 'scan');
-      // Whoever scans is told at once; of an upload that was passed over nothing else tells.
-      const passedOver = receipts.some(({ kind, skipped }) => kind === 'inbox' && skipped.count > 0);
-      const empty = tree.totals.files === 0 && tree.totals.folders === 0;
-      if (!passedOver && (head ? head.snapshot.root === tree.root : empty && !scanned)) {
-        // The plan goes first: should this die here, the receipts are planned again and come to the same. Who does not
-        // remove it retires nothing: another plan may hold these batches by now.
-        if (!(await removePlan())) throw publishConflict(source);
-        await retireBatches(parts, source, batches, tree.root, options);
-        return { outcome: 'unchanged', snapshot: head?.snapshot };
-      }
-      const snapshot = await parts.snapshots.create(manifestOf(plan, tree, receipts), options);
-      if (!(await parts.snapshots.moveHead(head, snapshot, options))) {
-        const now = await parts.snapshots.readHead(source, options);
-        if (now?.snapshot.id !== snapshot.id) {
-          throw publishConflict(source, headDifference(plan.parent, now?.snapshot.id));
-        }
-      }
-      return await finish(parts, snapshot, removePlan, options);
-    },
-    options,
-  );
+  return await withPlan(parts, reference, (planned) => commit(parts, planned, tree, options), options);
+}
+
+async function commit(
+  parts: PublishParts,
+  { plan, receipts, removePlan }: PlannedStep,
+  tree: BuiltTree,
+  options: CallOptions,
+): Promise<PublishOutcome> {
+  const { source, batches } = plan;
+  const head = await parts.snapshots.readHead(source, options);
+  if (head?.snapshot.id === plan.snapshot.id) return await finish(parts, head.snapshot, removePlan, options);
+  refuseOvertaken(plan, head);
+  const scanned = receipts.some(({ kind }) => kind === 'scan');
+  // Whoever scans is told at once; of an upload that was passed over nothing else tells.
+  const passedOver = receipts.some(({ kind, skipped }) => kind === 'inbox' && skipped.count > 0);
+  const empty = tree.totals.files === 0 && tree.totals.folders === 0;
+  if (!passedOver && (head ? head.snapshot.root === tree.root : empty && !scanned)) {
+    // The plan goes first: should this die here, the receipts are planned again and come to the same. Who does not
+    // remove it retires nothing: another plan may hold these batches by now.
+    if (!(await removePlan())) throw publishConflict(source);
+    await retireBatches(parts, { source, batches, root: tree.root }, options);
+    return { outcome: 'unchanged', snapshot: head?.snapshot };
+  }
+  const snapshot = await parts.snapshots.create(manifestOf(plan, tree, receipts), options);
+  if (!(await parts.snapshots.moveHead(head, snapshot, options))) {
+    const now = await parts.snapshots.readHead(source, options);
+    if (now?.snapshot.id !== snapshot.id) {
+      throw publishConflict(source, headDifference(plan.parent, now?.snapshot.id));
+    }
+  }
+  return await finish(parts, snapshot, removePlan, options);
+}
+
+/**
+ * All steps of a plan, one after the other, in this process. Where the orchestration has an activity for each group of roots,
+ * here one flush is for all of them. Nothing rests on the plan being there still when it commits: whoever carried it out
+ * moved the head, and whoever gave it up without that left its batches to be archived again, which changes nothing.
+ * @throws what the steps throw.
+ */
+export async function publishPlanned(
+  parts: PublishParts,
+  reference: PlanReference,
+  options: CallOptions = {},
+): Promise<PublishOutcome> {
+  const carryOut = async (planned: PlannedStep): Promise<PublishOutcome> => {
+    const [flushed, built] = await Promise.allSettled([
+      flush(parts, planned, wholeIndex, options),
+      build(parts, planned, options),
+    ]);
+    if (flushed.status === 'fulfilled' && built.status === 'fulfilled') {
+      return await commit(parts, planned, built.value, options);
+    }
+    throw causeOf([flushed, built].flatMap((each) => (each.status === 'rejected' ? [each.reason] : [])));
+  };
+  return await withPlan(parts, reference, carryOut, options);
+}
+
+/** Where the source has moved on, the receipts that are missing went with it; where one is damaged, that is the cause. */
+function causeOf(failures: readonly unknown[]): unknown {
+  return failures.find((failure) => !isFirnError(failure, 'FIRN_PUBLISH_CONFLICT')) ?? failures[0];
 }
 
 async function finish(
@@ -160,7 +194,7 @@ async function finish(
 ): Promise<PublishOutcome> {
   await removePlan();
   try {
-    await retirePublished(parts, snapshot, options);
+    await retireBatches(parts, snapshot, options);
   } catch (error) {
     // Uploads are not deleted while the index is under repair; the next plan begins with what is left to retire.
     if (!isFirnError(error, 'FIRN_REPAIR_UNFINISHED')) throw error;

@@ -20,6 +20,8 @@ const HEAD_FORMAT = 1;
 const HEAD_PREFIX = 'heads/';
 const CANDIDATES_NAMED_MAX = 8;
 const SOURCES_KNOWN_MAX = 10_000;
+/** Manifests that a run keeps; one names a thousand batches and a thousand skipped paths at most. */
+const MANIFESTS_KEPT_MAX = 8;
 const SOURCE_METADATA = 'firn_source';
 
 export interface Head {
@@ -55,6 +57,8 @@ export class SnapshotStore {
   readonly #keys: Pick<Keys, 'hash'>;
   /** Of a snapshot, by its name; snapshots never change. */
   readonly #links = new LRUCache<string, Links>({ max: SOURCES_KNOWN_MAX });
+  /** Of a run: the manifests that heads named, and those that it wrote, by their names. */
+  #kept: LRUCache<string, Snapshot> | undefined;
 
   constructor(data: SealedBlobs, state: SealedBlobs, keys: Pick<Keys, 'hash'>) {
     this.#data = data;
@@ -62,12 +66,24 @@ export class SnapshotStore {
     this.#keys = keys;
   }
 
+  /**
+   * The same snapshots for one run of archiving or publishing, which asks for the head of its source at each step: the
+   * manifest of a head is read once. Whoever wants to know whether it can be read now does not ask a run.
+   */
+  forRun(): SnapshotStore {
+    const store = new SnapshotStore(this.#data, this.#state, this.#keys);
+    store.#kept = new LRUCache({ max: MANIFESTS_KEPT_MAX });
+    return store;
+  }
+
   /** Writes the manifest. @returns what is stored under its name: this one, or the one that was there before. */
   async create(snapshot: Snapshot, options?: CallOptions): Promise<Snapshot> {
     const name = snapshotName(snapshot);
     const metadata = { [SOURCE_METADATA]: this.#sourceTag(snapshot.source) };
     const created = await this.#data.create('snapshot', name, encodeSnapshot(snapshot), { ...options, metadata });
-    return created === undefined ? await this.get(name, options) : snapshot;
+    if (created === undefined) return await this.get(name, options);
+    this.#kept?.set(name, snapshot);
+    return snapshot;
   }
 
   /** @throws FIRN_BLOB_MISSING, FIRN_SEAL_BROKEN, FIRN_BLOB_DAMAGED, FIRN_REPOSITORY_NEWER. */
@@ -148,7 +164,8 @@ export class SnapshotStore {
     const blob = headName(source);
     const raw = await this.#readHeadBlob(source, options);
     if (raw !== undefined && 'snapshot' in raw) {
-      const snapshot = await this.get(raw.snapshot, options);
+      const snapshot = this.#kept?.get(raw.snapshot) ?? (await this.get(raw.snapshot, options));
+      this.#kept?.set(raw.snapshot, snapshot);
       if (snapshot.source === source) return { snapshot, etag: raw.etag };
     }
     const tip = await this.#newest(source, options);
