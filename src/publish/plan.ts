@@ -12,47 +12,21 @@ import { isScan } from '../archive/archive-folder.ts';
 import {
   type Attempts,
   deleteReceipt,
-  findReceipt,
   findUsableReceipt,
   listAttempts,
-  RECEIPT_PREFIX,
   type Receipt,
   sweepIfAbandoned,
 } from '../archive/receipt.ts';
-import { FirnError, isFirnError } from '../errors.ts';
 import { allRoots } from '../index/chunk-index.ts';
-import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
-import { headDifference, publishConflict } from '../snapshots/head-difference.ts';
-import { isParent, isPublishedBatches, isSnapshotIdentity, type PublishedBatch } from '../snapshots/snapshot.ts';
+import type { PublishedBatch } from '../snapshots/snapshot.ts';
 import type { Head } from '../snapshots/snapshot-store.ts';
-import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
-import { parseJsonBlob } from '../storage/json-blob.ts';
+import type { CallOptions } from '../storage/blob-store.ts';
 import type { PublishParts } from './parts.ts';
+import { deletePlan, encodePlan, findPlan, type Plan, type PlanReference, planName, referenceTo } from './plan-blob.ts';
+import type { ClaimedPlan } from './planned-step.ts';
 import { retireBatches } from './retire.ts';
 
-const PLAN_FORMAT = 1;
 const RECEIPTS_IN_FLIGHT = 16;
-/** In the place of the parent, in the name of the plan of a first snapshot. */
-const FIRST = 'first';
-
-export interface Plan {
-  readonly source: string;
-  /** Id of the snapshot to follow; undefined for the first of its source. */
-  readonly parent: string | undefined;
-  /** The snapshot to be. */
-  readonly snapshot: { readonly id: string; readonly time: string };
-  /** Batches that go into it, oldest first, each with the run whose receipt does. */
-  readonly batches: readonly PublishedBatch[];
-}
-
-/**
- * Names one plan. The blob is named after the parent, and another plan may take its place when a publish comes to
- * nothing; the id of the snapshot to be tells them apart, so no step ever works for a plan that it was not meant for.
- */
-export interface PlanReference {
-  readonly plan: string;
-  readonly snapshot: string;
-}
 
 /** What is flushed at once: all chunks whose hashes begin with one of these texts. */
 export type HashPrefixes = readonly string[];
@@ -119,59 +93,6 @@ export function groupRoots(rootsPerGroup: number): HashPrefixes[] {
   return groups;
 }
 
-export function planName(plan: Pick<Plan, 'source' | 'parent'>): string {
-  return `plans/${plan.source}/${plan.parent ?? FIRST}`;
-}
-
-function encodePlan({ source, parent, snapshot, batches }: Plan): Buffer {
-  return Buffer.from(JSON.stringify({ format: PLAN_FORMAT, source, parent: parent ?? null, snapshot, batches }));
-}
-
-function parsePlan(name: string, body: Buffer): Plan {
-  const { source, parent, snapshot, batches } = parseJsonBlob(name, body, PLAN_FORMAT);
-  if (
-    typeof source !== 'string' ||
-    !isParent(parent) ||
-    planName({ source, parent: parent ?? undefined }) !== name ||
-    !isSnapshotIdentity(snapshot) ||
-    !isPublishedBatches(batches)
-  ) {
-    throw new FirnError('FIRN_BLOB_DAMAGED', { blob: name, problem: 'it is not the plan of this publish' });
-  }
-  const { id, time } = snapshot;
-  return { source, parent: parent ?? undefined, snapshot: { id, time }, batches };
-}
-
-interface StoredPlan {
-  readonly plan: Plan;
-  readonly etag: string;
-}
-
-/** The plan on this head; undefined when there is none. One that is damaged is removed: it is only a decision. */
-async function findPlan(state: SealedBlobs, name: string, options?: CallOptions): Promise<StoredPlan | undefined> {
-  const found = await state.inspect('plan', name, options);
-  if (found === undefined) return undefined;
-  const { etag } = found;
-  try {
-    if ('error' in found) throw found.error;
-    return { plan: parsePlan(name, found.body), etag };
-  } catch (error) {
-    if (!isFirnError(error, 'FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED')) throw error;
-    await deletePlan(state, name, etag, options);
-    return undefined;
-  }
-}
-
-/** Removes the plan that was read, and no other of its name. @returns whether this call removed it. */
-async function deletePlan(state: SealedBlobs, name: string, etag: string, options?: CallOptions): Promise<boolean> {
-  try {
-    return await state.store.delete(name, { ...options, ifMatch: etag });
-  } catch (error) {
-    if (isBlobFailure(error, 'changed')) return false;
-    throw error;
-  }
-}
-
 /** Now, but after the parent: names of snapshots are in the order of publishing whatever the clocks say. */
 function timeAfter(head: Head | undefined, now: Date): string {
   const earliest = head === undefined ? 0 : Date.parse(head.snapshot.time) + 1;
@@ -187,6 +108,16 @@ export async function planPublish(
   source: string,
   options?: CallOptions,
 ): Promise<PlanReference | undefined> {
+  const claimed = await claimPlan(parts, source, options);
+  return claimed && referenceTo(claimed.plan);
+}
+
+/** The same for who carries it out himself. */
+export async function claimPlan(
+  parts: PublishParts,
+  source: string,
+  options?: CallOptions,
+): Promise<ClaimedPlan | undefined> {
   const { state, settings } = parts;
   const head = await trueHead(parts, source, options);
   const name = planName({ source, parent: head?.snapshot.id });
@@ -198,7 +129,7 @@ export async function planPublish(
   // What the publish of the head left behind when it died must not be applied again.
   if (head) await retireBatches(parts, head.snapshot, { ...options, found });
   if (carriedOut) await deletePlan(state, planName(carriedOut.plan), carriedOut.etag, options);
-  if (resumed) return { plan: name, snapshot: resumed.plan.snapshot.id };
+  if (resumed) return resumed;
 
   const retired = new Set(head?.snapshot.batches.map(({ batch }) => batch));
   const waiting = found.filter(({ batch }) => !retired.has(batch));
@@ -230,7 +161,8 @@ export async function planPublish(
     batches: held,
   };
   const created = await state.create('plan', name, encodePlan(plan), options);
-  return created === undefined ? await planPublish(parts, source, options) : { plan: name, snapshot: plan.snapshot.id };
+  if (created === undefined) return await claimPlan(parts, source, options);
+  return { plan, etag: created.etag, receipts: chosen.slice(0, held.length) };
 }
 
 /** The receipts among what waits; those of scans are read, for their base. Sweeps what died attempts left. */
@@ -281,73 +213,4 @@ async function trueHead(parts: PublishParts, source: string, options?: CallOptio
   if (later === undefined) return head;
   await snapshots.moveHead(head, later, options);
   return await snapshots.readHead(source, options);
-}
-
-/** What a step of a publish works for. */
-export interface PlannedStep {
-  readonly plan: Plan;
-  /** The receipts of the plan, oldest first. */
-  readonly receipts: readonly Receipt[];
-  /** Removes the plan. @returns false when it was removed or replaced already: then its work is done or void. */
-  readonly removePlan: () => Promise<boolean>;
-}
-
-/**
- * Runs a step of the plan that is meant. When one of its receipts turns out to be damaged, gone, or another run's, it is
- * set aside with the plan that relied on it, so that its batch is archived again and the next publish does without it.
- * @throws FIRN_PUBLISH_CONFLICT when the plan was carried out or replaced, or its parent is not the head any more;
- * FIRN_RECEIPT_DAMAGED.
- */
-export async function withPlan<T>(
-  parts: PublishParts,
-  reference: PlanReference,
-  step: (planned: PlannedStep) => Promise<T>,
-  options?: CallOptions,
-): Promise<T> {
-  const { state } = parts;
-  const name = reference.plan;
-  const { plan, etag } = await readPlan(parts, reference, options);
-  const removePlan = () => deletePlan(state, name, etag, options);
-  try {
-    const read = async ({ batch, run }: PublishedBatch): Promise<Receipt> => {
-      const receipt = await findReceipt(state, plan.source, batch, options);
-      if (receipt?.run === run) return receipt;
-      const problem = receipt === undefined ? 'it is missing' : 'it is of another run';
-      throw new FirnError('FIRN_RECEIPT_DAMAGED', { blob: receiptFolder(plan.source, batch), problem });
-    };
-    const receipts = await pMap(plan.batches, read, { concurrency: RECEIPTS_IN_FLIGHT });
-    return await step({ plan, receipts, removePlan });
-  } catch (error) {
-    if (isFirnError(error, 'FIRN_PUBLISH_CONFLICT')) await removePlan();
-    if (isFirnError(error, 'FIRN_RECEIPT_DAMAGED')) {
-      // Another publisher that carried out the plan retires its receipts, but only after the plan itself.
-      await readPlan(parts, reference, options);
-      // Or the plan was made by one who had not seen that publish yet: its receipts went with the other plan.
-      const head = await parts.snapshots.readHead(plan.source, options);
-      const difference = headDifference(plan.parent, head?.snapshot.id);
-      await removePlan();
-      if (difference) throw publishConflict(plan.source, difference);
-      const damaged = plan.batches.find(({ batch }) =>
-        String(error.details.blob).startsWith(receiptFolder(plan.source, batch)),
-      );
-      const isSameRun =
-        damaged && (await findUsableReceipt(parts, plan.source, damaged.batch, options))?.run === damaged.run;
-      if (isSameRun) await deleteReceipt(state, plan.source, damaged.batch, options);
-    }
-    throw error;
-  }
-}
-
-function receiptFolder(source: string, batch: string): string {
-  return `${RECEIPT_PREFIX}${source}/${batch}/`;
-}
-
-async function readPlan(parts: PublishParts, reference: PlanReference, options?: CallOptions): Promise<StoredPlan> {
-  const found = await findPlan(parts.state, reference.plan, options);
-  if (found?.plan.snapshot.id !== reference.snapshot) {
-    const [, source = '', parent] = reference.plan.split('/');
-    const head = await parts.snapshots.readHead(source, options);
-    throw publishConflict(source, headDifference(parent === FIRST ? undefined : parent, head?.snapshot.id));
-  }
-  return found;
 }

@@ -3,7 +3,7 @@ import { listAttempts } from '../archive/receipt.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import type { WaitOptions } from '../storage/locks.ts';
 import type { PublishParts } from './parts.ts';
-import { planPublish } from './plan.ts';
+import { claimPlan } from './plan.ts';
 import { underPublishLock } from './publish-lock.ts';
 import { type PublishOutcome, publishPlanned } from './steps.ts';
 
@@ -33,8 +33,8 @@ export async function publishWaiting(
   const waitMsMax = parts.settings.lockWaitSeconds * 1000;
   const held = { ...options, waitMsMax, by: 'firn' };
   return await underPublishLock(parts, source, held, async ({ signal }) => {
-    const plan = await planPublish(parts, source, { signal });
-    return plan && (await publishPlanned(parts, plan, { signal }));
+    const claimed = await claimPlan(parts, source, { signal });
+    return claimed && (await publishPlanned(parts, claimed, { signal }));
   });
 }
 

@@ -2,9 +2,9 @@
  * The steps of a publish after its plan: flush the chunk locations, build the filetrees, commit. Each is a plain function
  * that may run twice, at once, or die anywhere, and comes to the same result when it is run again. The durable
  * orchestration runs each by the reference of its plan, in an activity of its own; `publishPlanned` runs them together, and
- * reads the plan and its receipts once. The order is in both: commit only after every flush and the build.
+ * reads the receipts once. The order is in both: commit only after every flush and the build.
  */
-import { type Receipt, readChanges, readLocations } from '../archive/receipt.ts';
+import { listAttempts, type Receipt, readChanges, readLocations } from '../archive/receipt.ts';
 import { isFirnError } from '../errors.ts';
 import { applyChanges } from '../filetree/apply-changes.ts';
 import type { Change, FolderTotals } from '../filetree/entry.ts';
@@ -16,7 +16,9 @@ import type { Head } from '../snapshots/snapshot-store.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { mergeChanges } from './merge-changes.ts';
 import type { PublishParts } from './parts.ts';
-import { type HashPrefixes, type Plan, type PlannedStep, type PlanReference, wholeIndex, withPlan } from './plan.ts';
+import { type HashPrefixes, wholeIndex } from './plan.ts';
+import type { Plan, PlanReference } from './plan-blob.ts';
+import { type ClaimedPlan, type PlannedStep, withClaimedPlan, withPlan } from './planned-step.ts';
 import { retireBatches } from './retire.ts';
 
 /** What `buildFiletrees` answers; small enough to travel through an orchestration. */
@@ -165,7 +167,7 @@ async function commit(
  */
 export async function publishPlanned(
   parts: PublishParts,
-  reference: PlanReference,
+  claimed: ClaimedPlan,
   options: CallOptions = {},
 ): Promise<PublishOutcome> {
   const carryOut = async (planned: PlannedStep): Promise<PublishOutcome> => {
@@ -178,7 +180,7 @@ export async function publishPlanned(
     }
     throw causeOf([flushed, built].flatMap((each) => (each.status === 'rejected' ? [each.reason] : [])));
   };
-  return await withPlan(parts, reference, carryOut, options);
+  return await withClaimedPlan(parts, claimed, carryOut, options);
 }
 
 /** Where the source has moved on, the receipts that are missing went with it; where one is damaged, that is the cause. */
@@ -192,9 +194,10 @@ async function finish(
   removePlan: () => Promise<boolean>,
   options?: CallOptions,
 ): Promise<PublishOutcome> {
-  await removePlan();
+  const { store } = parts.state;
+  const [found] = await Promise.all([Array.fromAsync(listAttempts(store, snapshot.source, options)), removePlan()]);
   try {
-    await retireBatches(parts, snapshot, options);
+    await retireBatches(parts, snapshot, { ...options, found });
   } catch (error) {
     // Uploads are not deleted while the index is under repair; the next plan begins with what is left to retire.
     if (!isFirnError(error, 'FIRN_REPAIR_UNFINISHED')) throw error;

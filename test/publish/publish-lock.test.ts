@@ -2,7 +2,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { describe, expect, test, vi } from 'vitest';
 import type { FirnError } from '../../src/errors.ts';
-import { type PlanReference, planPublish, wholeIndex } from '../../src/publish/plan.ts';
+import { planPublish, wholeIndex } from '../../src/publish/plan.ts';
+import type { PlanReference } from '../../src/publish/plan-blob.ts';
 import { endPublish, type HeldPublish, underPublishLock } from '../../src/publish/publish-lock.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import { buildFiletrees, commitSnapshot, flushShards } from '../../src/publish/steps.ts';
