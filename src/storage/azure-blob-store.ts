@@ -274,7 +274,8 @@ export function createAzureBlobStore(container: ContainerClient): BlobStore {
       checkLeaseId(leaseId);
       checkLeaseSeconds(seconds);
       const lease = container.getBlobClient(name).getBlobLeaseClient(leaseId);
-      await run(name, options?.signal, () => lease.acquireLease(seconds, sdkSignal(options?.signal)));
+      const { etag } = await run(name, options?.signal, () => lease.acquireLease(seconds, sdkSignal(options?.signal)));
+      return { etag };
     },
 
     async renewLease(name, leaseId, options) {

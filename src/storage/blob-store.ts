@@ -185,8 +185,16 @@ export interface BlobStore {
   /** Makes an append blob read-only for ever; sealing a sealed one succeeds. The ETag may stay what it was. */
   seal(name: string, options?: CallOptions): Promise<void>;
 
-  /** Takes a lease of 15 to 60 seconds; ids are GUIDs. Succeeds again for the same id. Fails: `leased`, `missing`. */
-  acquireLease(name: string, leaseId: string, seconds: number, options?: CallOptions): Promise<void>;
+  /**
+   * Takes a lease of 15 to 60 seconds; ids are GUIDs. Succeeds again for the same id. Fails: `leased`, `missing`.
+   * @returns the ETag of the blob, which a lease leaves as it is; undefined where the service does not tell.
+   */
+  acquireLease(
+    name: string,
+    leaseId: string,
+    seconds: number,
+    options?: CallOptions,
+  ): Promise<{ readonly etag: string | undefined }>;
   /** Fails with `lease-lost` when the lease is another's, or ended and was taken or broken since. */
   renewLease(name: string, leaseId: string, options?: CallOptions): Promise<void>;
   /** True when the lease was this one; false when it is not (any more). */

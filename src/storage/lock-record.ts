@@ -35,6 +35,7 @@ export function ownerText(record: LockRecord | undefined): string {
 }
 
 export interface LockReading {
+  readonly etag: string;
   /** A lease is on it, and has not ended. */
   readonly held: boolean;
   /** Undefined when the body is none of ours. */
@@ -44,7 +45,7 @@ export interface LockReading {
 /** Fails with `missing`. */
 export async function readLockBlob(store: BlobStore, name: string, options: CallOptions): Promise<LockReading> {
   const { body, properties } = await store.read(LOCK_PREFIX + name, options);
-  return { held: properties.leased, record: parseLockRecord(body) };
+  return { etag: properties.etag, held: properties.leased, record: parseLockRecord(body) };
 }
 
 function parseLockRecord(body: Buffer): LockRecord | undefined {

@@ -86,9 +86,13 @@ export function createLocks(store: BlobStore, { owner, clock = systemClock }: Lo
     checkLeaseSeconds(ttlSeconds);
     for (let tries = 1; ; tries += 1) {
       const asked = clock.now();
+      // At the same time: what was read counts where the lease found the same version.
+      const reading = readLockBlob(store, name, { signal }).catch(() => undefined);
       try {
-        await store.acquireLease(blob, leaseId, ttlSeconds, { signal });
-        const record = await takeOver(name, leaseId, options);
+        const { etag } = await store.acquireLease(blob, leaseId, ttlSeconds, { signal });
+        const seen = await reading;
+        const current = seen !== undefined && seen.etag === etag ? seen : await readLockBlob(store, name, { signal });
+        const record = await takeOver(name, current.record, leaseId, options);
         return keepLease(store, clock, { name, blob, leaseId, ttlSeconds, token: record.token, asked });
       } catch (error) {
         if (isBlobFailure(error, 'leased', 'lease-lost')) return undefined;
@@ -103,9 +107,13 @@ export function createLocks(store: BlobStore, { owner, clock = systemClock }: Lo
   }
 
   /** Under the lease: writes the owner, with the next token unless the lease goes on from an earlier step. */
-  async function takeOver(name: string, leaseId: string, options: TryAcquireOptions): Promise<LockRecord> {
+  async function takeOver(
+    name: string,
+    last: LockRecord | undefined,
+    leaseId: string,
+    options: TryAcquireOptions,
+  ): Promise<LockRecord> {
     const { signal } = options;
-    const { record: last } = await readLockBlob(store, name, { signal });
     const lease = createHash('sha256').update(leaseId).digest('hex').slice(0, 16);
     if (last !== undefined && last.lease === lease) return last;
     const since = clock.date();

@@ -380,6 +380,7 @@ function storeOver(
       const blob = blobOf(name);
       if (leaseStateOf(blob) === 'held' && blob.lease?.id !== leaseId) fail('leased', name);
       blob.lease = { id: leaseId, seconds, endsAt: now() + seconds * 1000, broken: false };
+      return { etag: blob.etag };
     },
 
     async renewLease(name, leaseId, options) {

@@ -716,9 +716,10 @@ export function blobStoreConformance(label: string, subject: ConformanceSubject)
 
       test('one holder at a time; the holder may take it again, renew and release it', async () => {
         const store = await subject.open();
-        await store.create('a', text('x'));
-        await store.acquireLease('a', mine, 15);
-        await store.acquireLease('a', mine, 60);
+        const { etag } = await store.create('a', text('x'));
+        expect(await store.acquireLease('a', mine, 15)).toEqual({ etag });
+        expect(await store.acquireLease('a', mine, 60)).toEqual({ etag });
+        expect((await store.read('a')).properties.etag).toBe(etag);
         await expect(store.acquireLease('a', theirs, 15)).rejects.toEqual(failure('leased'));
         await store.renewLease('a', mine);
         await expect(store.renewLease('a', theirs)).rejects.toEqual(failure('lease-lost'));

@@ -192,6 +192,27 @@ describe('waiting', () => {
     expect(await locksOf('ann').tryAcquire('publish', { reason })).toBeDefined();
   });
 
+  test('an owner who came and went while the lock was asked for is counted, and not written over unseen', async () => {
+    await (await held('publish')).release();
+    const seen = Promise.withResolvers<void>();
+    const early = {
+      ...store,
+      async read(...args: Parameters<BlobStore['read']>) {
+        const content = await store.read(...args);
+        seen.resolve();
+        return content;
+      },
+      async acquireLease(...args: Parameters<BlobStore['acquireLease']>) {
+        await seen.promise;
+        await (await held('publish', 'bob')).release();
+        return await store.acquireLease(...args);
+      },
+    };
+    const lock = await held('publish', 'carol', early);
+    expect(lock.token).toBe(3);
+    expect(await locksOf('ann').owner('publish')).toMatchObject({ owner: 'carol', token: 3 });
+  });
+
   test('of 32 contenders never two hold it, all get it, and tokens grow', async () => {
     let holders = 0;
     const tokens: number[] = [];
@@ -312,7 +333,7 @@ describe('losing', () => {
       ...store,
       async acquireLease(...args: Parameters<BlobStore['acquireLease']>) {
         await clock.jump(8_000);
-        await store.acquireLease(...args);
+        return await store.acquireLease(...args);
       },
       renewLease: () => Promise.reject(unreachable),
     };
