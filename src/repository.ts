@@ -25,7 +25,14 @@ import {
   type RepositoryConfig,
   verifyConfig,
 } from './sealing/config.ts';
-import { changePassphrase, createKey, type KeyRing, openMasterKey, type PassphraseChange } from './sealing/key-ring.ts';
+import {
+  changePassphrase,
+  createKey,
+  type KeyRing,
+  keyNames,
+  openMasterKey,
+  type PassphraseChange,
+} from './sealing/key-ring.ts';
 import { type Keys, keysFromMaster, MASTER_KEY_BYTES, plainKeys } from './sealing/keys.ts';
 import { type ScryptCost, wrapMasterKey } from './sealing/master-key.ts';
 import { SealedBlobs } from './sealing/sealed-blobs.ts';
@@ -130,9 +137,14 @@ export async function openRepository(
   settings: Settings,
   options: OpenOptions = {},
 ): Promise<Repository> {
+  const dataStore = containers.container(repositoryNames(settings.repository).data);
+  // At the same time as the config, which says whether there are any.
+  const listing = settings.passphrase === undefined ? undefined : keyNames(dataStore, options);
+  listing?.catch(() => undefined);
   const { data, config, tag, passphrase } = await readConfig(containers, settings, options);
   const ring: KeyRing = { data, repository: settings.repository, repositoryId: config.id };
-  const keys = passphrase === undefined ? plainKeys : keysFromMaster(await openMasterKey(ring, passphrase, options));
+  const open = async (given: string) => await openMasterKey(ring, given, { ...options, names: await listing });
+  const keys = passphrase === undefined ? plainKeys : keysFromMaster(await open(passphrase));
   verifyConfig(config, tag, keys);
   return wire(containers, settings, config, keys, options);
 }

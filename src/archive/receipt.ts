@@ -100,6 +100,7 @@ export class ReceiptWriter {
   #lines: string[] = [];
   #lineBytes = 0;
   #parts = 0;
+  #beganToWrite = false;
   #changes = 0;
   #last: Change | undefined;
 
@@ -136,6 +137,7 @@ export class ReceiptWriter {
     const body = Buffer.from(this.#lines.join(''));
     this.#lines = [];
     this.#lineBytes = 0;
+    this.#beganToWrite = true;
     await this.#state.create('receipt', changesName(this.#at, this.#parts), body, options);
     this.#parts += 1;
   }
@@ -150,12 +152,13 @@ export class ReceiptWriter {
     options?: CallOptions,
   ): Promise<Receipt> {
     const table = LocationTable.of(locations);
-    const parts: (() => Promise<unknown>)[] = [];
-    if (this.#lines.length > 0) parts.push(() => this.#writePart(options));
+    this.#beganToWrite = true;
+    const parts: Promise<unknown>[] = [];
+    if (this.#lines.length > 0) parts.push(this.#writePart(options));
     if (table.count > 0) {
-      parts.push(() => this.#state.create('receipt-index', indexName(this.#at), table.bytes, options));
+      parts.push(this.#state.create('receipt-index', indexName(this.#at), table.bytes, options));
     }
-    await allEnded(parts.map((write) => write()));
+    await allEnded(parts);
     const whole: Receipt = {
       ...this.#at,
       ...receipt,
@@ -178,6 +181,7 @@ export class ReceiptWriter {
 
   /** Removes the parts of this attempt. */
   async discard(options?: CallOptions): Promise<void> {
+    if (!this.#beganToWrite) return;
     const { source, batch, run } = this.#at;
     const left = attemptsUnder(this.#state.store, `${folderOf(source, batch)}${run}/`, options);
     for await (const attempts of left) await deleteAttempts(this.#state, attempts, options);

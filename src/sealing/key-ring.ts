@@ -30,11 +30,25 @@ export interface PassphraseChange {
   readonly removed: readonly string[];
 }
 
+/** Names of the key blobs that a passphrase is tried on. */
+export async function keyNames(data: BlobStore, options?: CallOptions): Promise<string[]> {
+  const names: string[] = [];
+  for await (const { name } of data.list({ ...options, prefix: KEYS_PREFIX })) {
+    if (names.push(name) === KEYS_TRIED_MAX) break;
+  }
+  return names;
+}
+
 /**
+ * @param options `names` of the key blobs, where they were listed already.
  * @throws FIRN_PASSPHRASE_WRONG when it opens none of the keys; FIRN_CONFIG_DAMAGED when it opens none and one of them is
  * damaged; FIRN_REPOSITORY_NEWER.
  */
-export async function openMasterKey(ring: KeyRing, passphrase: string, options?: CallOptions): Promise<Buffer> {
+export async function openMasterKey(
+  ring: KeyRing,
+  passphrase: string,
+  options: CallOptions & { readonly names?: readonly string[] | undefined } = {},
+): Promise<Buffer> {
   const opened = await keysOpenedBy(ring, passphrase, { ...options, firstOnly: true });
   return opened.master ?? refuse(ring, opened.damaged);
 }
@@ -83,15 +97,17 @@ interface OpenedKeys {
 async function keysOpenedBy(
   ring: KeyRing,
   passphrase: string,
-  { firstOnly = false, ...options }: CallOptions & { readonly firstOnly?: boolean },
+  {
+    firstOnly = false,
+    names: listed,
+    ...options
+  }: CallOptions & { readonly firstOnly?: boolean; readonly names?: readonly string[] | undefined },
 ): Promise<OpenedKeys> {
   const names: string[] = [];
   let master: Buffer | undefined;
   let damaged: FirnError | undefined;
-  let tried = 0;
-  for await (const { name } of ring.data.list({ ...options, prefix: KEYS_PREFIX })) {
-    if (tried === KEYS_TRIED_MAX || (firstOnly && master !== undefined)) break;
-    tried += 1;
+  for (const name of listed ?? (await keyNames(ring.data, options))) {
+    if (firstOnly && master !== undefined) break;
     try {
       const { body } = await ring.data.read(name, options);
       const opened = await unwrapMasterKey(ring.repositoryId, { name, body }, passphrase);
