@@ -19,7 +19,7 @@ import {
   type LinkEntry,
 } from './entry.ts';
 import { type FiletreeStore, filetreeBlob } from './filetree-store.ts';
-import { haveSameTotals, levelOf, type PageRef, type TreeNode, totalsOfNode } from './node.ts';
+import { haveSameTotals, levelOf, nodesOf, type PageRef, type TreeNode, totalsOfNode } from './node.ts';
 
 /** All that a folder holds under one name: a folder, a file or link, or both side by side. */
 export interface NameGroup {
@@ -56,15 +56,9 @@ export function groupsOf(leaf: LeafNode): NameGroup[] {
   return groups;
 }
 
-/** The nodes of folders that lie in an entry, in the order of a walk. */
-function* nodesIn(tree: FolderTree | undefined): Generator<Hash> {
-  if (typeof tree === 'string') yield tree;
-  else for (const entry of tree?.entries ?? []) if (entry.type === 'folder') yield* nodesIn(entry.tree);
-}
-
 /** Says whether anything is left to be read before all that is in a folder is known. */
 export function hasNodes(tree: FolderTree): boolean {
-  return nodesIn(tree).next().done !== true;
+  return nodesOf(tree).next().done !== true;
 }
 
 function lengthOf(frame: Frame): number {
@@ -128,7 +122,7 @@ export class FolderCursor {
       const from = isRead ? frame.at + 1 : frame.at;
       if (frame.kind === 'root') yield* isRead ? [] : [frame.hash];
       else if (frame.kind === 'branch') for (const page of frame.pages.slice(from)) yield page.hash;
-      else for (const group of frame.groups.slice(from)) yield* nodesIn(group.folder?.tree);
+      else for (const { folder } of frame.groups.slice(from)) if (folder !== undefined) yield* nodesOf(folder.tree);
     }
   }
 

@@ -72,6 +72,18 @@ export function addTotals(a: FolderTotals, b: FolderTotals): FolderTotals {
   return { files: a.files + b.files, folders: a.folders + b.folders, bytes: a.bytes + b.bytes };
 }
 
+/** The nodes that a node names, in the order of a walk: pages, or those of the folders among its entries. */
+export function* nodesBelow(node: TreeNode): Generator<Hash> {
+  if (node.type === 'branch') for (const { hash } of node.pages) yield hash;
+  else for (const entry of node.entries) if (entry.type === 'folder') yield* nodesOf(entry.tree);
+}
+
+/** The root node of a folder; of a small one, which has none, those of the folders in it. */
+export function* nodesOf(tree: FolderTree): Generator<Hash> {
+  if (typeof tree === 'string') yield tree;
+  else yield* nodesBelow(tree);
+}
+
 /** What an entry adds to the totals of the folder that holds it. */
 export function totalsOfEntry(entry: TreeEntry): FolderTotals {
   if (entry.type === 'folder') return { files: entry.files, folders: entry.folders + 1, bytes: entry.bytes };

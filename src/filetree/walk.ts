@@ -42,8 +42,6 @@ export interface FoundEntry {
   readonly file?: FileEntry | LinkEntry;
 }
 
-const NODES_AHEAD = 8;
-
 export function isDamage(error: unknown): error is FirnError {
   return isFirnError(
     error,
@@ -99,7 +97,7 @@ async function* walkBelow(
     if (head === undefined) {
       open.pop();
     } else if (head.kind === 'page') {
-      store.readAhead(upcoming(open).take(NODES_AHEAD), { signal });
+      store.readAhead(upcoming(open), { signal });
       await expandOrReport(top, onDamaged);
     } else {
       const { name, folder, file } = head.group;
@@ -173,7 +171,7 @@ export async function* listFolder(
   for (let head = cursor.head(); head !== undefined; head = cursor.head()) {
     const folder = head.kind === 'group' ? head.group.folder : undefined;
     if (goesBelow && (head.kind === 'page' || (folder !== undefined && hasNodes(folder.tree)))) {
-      store.readAhead(cursor.upcoming().take(NODES_AHEAD), { signal });
+      store.readAhead(cursor.upcoming(), { signal });
     }
     if (head.kind === 'page') {
       await cursor.expand();
