@@ -11,7 +11,7 @@
  * receipt stays and the other attempt adopts it.
  */
 import { randomBytes } from 'node:crypto';
-import pMap from 'p-map';
+import pMap, { pMapIterable } from 'p-map';
 import { type ChunkLocation, LocationTable } from '../chunks/location.ts';
 import { FirnError, isFirnError } from '../errors.ts';
 import { type Change, compareChanges, type EntryAttributes, pathProblem } from '../filetree/entry.ts';
@@ -100,6 +100,8 @@ export class ReceiptWriter {
   #lines: string[] = [];
   #lineBytes = 0;
   #parts = 0;
+  /** The parts so far: durable, or why not. */
+  #written = Promise.resolve();
   #beganToWrite = false;
   #changes = 0;
   #last: Change | undefined;
@@ -117,7 +119,7 @@ export class ReceiptWriter {
     this.#lines.push(line);
     this.#lineBytes += Buffer.byteLength(line);
     this.#changes += 1;
-    if (this.#lineBytes >= changesPartBytesTarget[this.#at.kind]) await this.#writePart(options);
+    if (this.#lineBytes >= changesPartBytesTarget[this.#at.kind]) await this.#startPart(options);
   }
 
   addSkipped(skipped: SkippedPath): void {
@@ -133,13 +135,18 @@ export class ReceiptWriter {
     return { count: this.#skippedCount, paths: this.#skipped };
   }
 
-  async #writePart(options?: CallOptions): Promise<void> {
+  /** Waits for the part before only, so that changes go on while this one is written. */
+  async #startPart(options?: CallOptions): Promise<void> {
     const body = Buffer.from(this.#lines.join(''));
     this.#lines = [];
     this.#lineBytes = 0;
+    await this.#written;
     this.#beganToWrite = true;
-    await this.#state.create('receipt', changesName(this.#at, this.#parts), body, options);
+    const name = changesName(this.#at, this.#parts);
     this.#parts += 1;
+    this.#written = this.#state.create('receipt', name, body, options).then(() => undefined);
+    // Whoever adds more, or finishes, is told.
+    this.#written.catch(() => undefined);
   }
 
   /**
@@ -152,13 +159,8 @@ export class ReceiptWriter {
     options?: CallOptions,
   ): Promise<Receipt> {
     const table = LocationTable.of(locations);
-    this.#beganToWrite = true;
-    const parts: Promise<unknown>[] = [];
-    if (this.#lines.length > 0) parts.push(this.#writePart(options));
-    if (table.count > 0) {
-      parts.push(this.#state.create('receipt-index', indexName(this.#at), table.bytes, options));
-    }
-    await allEnded(parts);
+    if (this.#lines.length > 0) await this.#startPart(options);
+    await allEnded([this.#written, this.#writeIndex(table, options)]);
     const whole: Receipt = {
       ...this.#at,
       ...receipt,
@@ -179,9 +181,16 @@ export class ReceiptWriter {
     return other ?? whole;
   }
 
-  /** Removes the parts of this attempt. */
+  async #writeIndex(table: LocationTable, options?: CallOptions): Promise<void> {
+    if (table.count === 0) return;
+    this.#beganToWrite = true;
+    await this.#state.create('receipt-index', indexName(this.#at), table.bytes, options);
+  }
+
+  /** Removes the parts of this attempt, if it wrote any. */
   async discard(options?: CallOptions): Promise<void> {
     if (!this.#beganToWrite) return;
+    await this.#written.catch(() => undefined);
     const { source, batch, run } = this.#at;
     const left = attemptsUnder(this.#state.store, `${folderOf(source, batch)}${run}/`, options);
     for await (const attempts of left) await deleteAttempts(this.#state, attempts, options);
@@ -251,7 +260,7 @@ function parseReceipt(name: string, body: Buffer): Receipt {
   };
 }
 
-/** The changes of a receipt, in order; one part in memory at a time. @throws FIRN_RECEIPT_DAMAGED. */
+/** The changes of a receipt, in order; one part in memory at a time, and the bytes of the next. @throws FIRN_RECEIPT_DAMAGED. */
 export async function* readChanges(
   state: SealedBlobs,
   receipt: Receipt,
@@ -259,10 +268,14 @@ export async function* readChanges(
 ): AsyncGenerator<ArchivedChange> {
   let count = 0;
   let last: ArchivedChange | undefined;
-  for (let part = 0; part < receipt.changesParts; part += 1) {
-    const name = changesName(receipt, part);
+  const names = Array.from({ length: receipt.changesParts }, (_, part) => changesName(receipt, part));
+  const read = async (name: string) => {
+    const { body } = await orDamaged(name, () => state.get('receipt', name, options));
+    return { name, body };
+  };
+  // The next is read while one is taken.
+  for await (const { name, body } of pMapIterable(names, read, { concurrency: 1 })) {
     const changes = await orDamaged(name, async () => {
-      const { body } = await state.get('receipt', name, options);
       const lines = body.toString().split('\n');
       return lines.filter((line) => line !== '').map((line) => parseChange(name, line));
     });
