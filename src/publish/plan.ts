@@ -19,7 +19,7 @@ import {
 } from '../archive/receipt.ts';
 import { allRoots } from '../index/chunk-index.ts';
 import type { PublishedBatch } from '../snapshots/snapshot.ts';
-import type { Head } from '../snapshots/snapshot-store.ts';
+import type { DamagedSnapshot, Head } from '../snapshots/snapshot-store.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import type { PublishParts } from './parts.ts';
 import { deletePlan, encodePlan, findPlan, type Plan, type PlanReference, planName, referenceTo } from './plan-blob.ts';
@@ -118,14 +118,21 @@ export async function claimPlan(
   source: string,
   options?: CallOptions,
 ): Promise<ClaimedPlan | undefined> {
-  const { state, settings } = parts;
-  const head = await trueHead(parts, source, options);
+  const { state, settings, snapshots } = parts;
+  const onDamaged = ({ error }: DamagedSnapshot) => parts.onWarning(error);
+  const head = await snapshots.readHead(source, options);
   const name = planName({ source, parent: head?.snapshot.id });
-  const [found, resumed, carriedOut] = await Promise.all([
+  const [later, found, resumed, carriedOut] = await Promise.all([
+    head && snapshots.laterThan(head, { ...options, onDamaged }),
     Array.fromAsync(listAttempts(state.store, source, options)),
     findPlan(state, name, options),
     head && findPlan(state, planName(head.snapshot), options),
   ]);
+  if (head && later) {
+    // It is older than the newest snapshot, as after the state was brought back from a copy.
+    await snapshots.moveHead(head, later, options);
+    return await claimPlan(parts, source, options);
+  }
   // What the publish of the head left behind when it died must not be applied again.
   if (head) await retireBatches(parts, head.snapshot, { ...options, found });
   if (carriedOut) await deletePlan(state, planName(carriedOut.plan), carriedOut.etag, options);
@@ -203,14 +210,4 @@ async function holdBatches(
   const held = await parts.journalOf(source).hold(names, options);
   const gap = names.findIndex((batch) => !held.has(batch));
   return gap < 0 ? batches : batches.slice(0, gap);
-}
-
-/** The head; moved on first where it is older than the newest snapshot, as after the state was brought back from a copy. */
-async function trueHead(parts: PublishParts, source: string, options?: CallOptions): Promise<Head | undefined> {
-  const { snapshots, onWarning } = parts;
-  const head = await snapshots.readHead(source, options);
-  const later = head && (await snapshots.laterThan(head, { ...options, onDamaged: ({ error }) => onWarning(error) }));
-  if (later === undefined) return head;
-  await snapshots.moveHead(head, later, options);
-  return await snapshots.readHead(source, options);
 }
