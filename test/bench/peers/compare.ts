@@ -5,6 +5,7 @@
  *     --peers <a,b>    of the programs by name (all that are installed)
  *     --rounds <n>     (3)
  *     --scale <x>      of the sizes: 384 MiB of noise, 336 MiB of logs, 32,600 small files (1)
+ *     --distance-ms <n> that what is sent to Azurite or back is on its way, as to a distant region (0)
  *     --folder <path>  for data sets, which are kept, and for everything else, which is not (the system's temporary folder)
  *     --json <file>    writes all figures
  *
@@ -20,7 +21,15 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { buildCommandLine } from '../../../build.ts';
 import { formatBytes, formatCount, machine, markdownTable } from '../report.ts';
-import { type DataSet, fullSizes, makeDataSet, type SetName, setNames, withBytesInserted } from './data-sets.ts';
+import {
+  type DataSet,
+  fullSizes,
+  makeDataSet,
+  type SetName,
+  setNames,
+  withBytesInserted,
+  withOneFileMore,
+} from './data-sets.ts';
 import { type Measured, measure, type Program } from './measured-process.ts';
 import { type Peer, peers } from './programs.ts';
 import { startStorage } from './storage.ts';
@@ -34,6 +43,8 @@ const PLACES_INSERTED = 8;
 interface Run {
   readonly first: Seconds;
   readonly unchanged: Seconds;
+  /** After a small file was added. */
+  readonly oneMore: Seconds;
   readonly restore: Seconds;
   readonly storedBytes: number | undefined;
   /** For each byte that was put in. */
@@ -50,11 +61,11 @@ interface Seconds {
   readonly azurite: number | undefined;
 }
 
-async function runOnce(peer: Peer, set: DataSet, folder: string): Promise<Run> {
+async function runOnce(peer: Peer, set: DataSet, folder: string, eachWayMs: number): Promise<Run> {
   const scratch = path.join(folder, 'scratch');
   await rm(scratch, { recursive: true, force: true });
   await mkdir(scratch, { recursive: true });
-  const storage = peer.inAzurite ? await startStorage(path.join(folder, 'azurite')) : undefined;
+  const storage = peer.inAzurite ? await startStorage(path.join(folder, 'azurite'), eachWayMs) : undefined;
   const at = { scratch };
   const all: Measured[] = [];
   const run = async (program: Program): Promise<Seconds> => {
@@ -77,6 +88,7 @@ async function runOnce(peer: Peer, set: DataSet, folder: string): Promise<Run> {
     const restore = await run(peer.restore(at, set.folder, to));
     await checkSame(set.folder, peer.restored(set.folder, to));
     await rm(to, { recursive: true });
+    const oneMore = await withOneFileMore(set, () => run(peer.archive(at, set.folder)));
     let insertedBytes: number | undefined;
     if (set.name === 'noise' && storage) {
       const before = await storage.storedBytes();
@@ -86,6 +98,7 @@ async function runOnce(peer: Peer, set: DataSet, folder: string): Promise<Run> {
     return {
       first,
       unchanged,
+      oneMore,
       restore,
       storedBytes,
       insertedBytes,
@@ -148,6 +161,7 @@ function tableOf(set: DataSet, results: Map<string, Run[]>): string {
       name,
       seconds(({ first }) => first),
       seconds(({ unchanged }) => unchanged),
+      seconds(({ oneMore }) => oneMore),
       seconds(({ restore }) => restore),
       bytes(({ storedBytes }) => storedBytes),
       bytes(({ insertedBytes }) => insertedBytes),
@@ -155,7 +169,17 @@ function tableOf(set: DataSet, results: Map<string, Run[]>): string {
       bytes(({ peakBytes }) => peakBytes),
     ];
   });
-  const head = ['', 'first', 'unchanged', 'restore', 'stored', 'a byte more adds', 'requests', 'peak memory'];
+  const head = [
+    '',
+    'first',
+    'unchanged',
+    'one file more',
+    'restore',
+    'stored',
+    'a byte more adds',
+    'requests',
+    'peak memory',
+  ];
   return `### ${set.name}: ${formatCount(set.files)} files, ${formatBytes(set.bytes)}\n\n${markdownTable(head, rows)}\n`;
 }
 
@@ -165,12 +189,14 @@ const { values } = parseArgs({
     peers: { type: 'string', default: peers.map(({ name }) => name).join(';') },
     rounds: { type: 'string', default: '3' },
     scale: { type: 'string', default: '1' },
+    'distance-ms': { type: 'string', default: '0' },
     folder: { type: 'string', default: path.join(tmpdir(), 'firn-bench') },
     json: { type: 'string' },
   },
 });
 if (!existsSync('/proc/self/status')) throw new Error('This reads peak memory from /proc, which is on Linux only.');
 const scale = Number(values.scale);
+const eachWayMs = Number(values['distance-ms']);
 const sizes = {
   noiseBytes: Math.round(fullSizes.noiseBytes * scale),
   logBytes: Math.round(fullSizes.logBytes * scale),
@@ -191,7 +217,7 @@ for (const name of wantedSets) {
   for (let round = 0; round < Number(values.rounds); round += 1) {
     const turns = [...there.slice(round % there.length), ...there.slice(0, round % there.length)];
     for (const peer of turns) {
-      const run = await runOnce(peer, set, values.folder);
+      const run = await runOnce(peer, set, values.folder, eachWayMs);
       results.get(peer.name)?.push(run);
       process.stderr.write(`${set.name}, round ${round + 1}, ${peer.name}: ${JSON.stringify(run)}\n`);
     }
@@ -200,6 +226,6 @@ for (const name of wantedSets) {
   report.push({ set, runs: Object.fromEntries(results) });
 }
 if (values.json) {
-  const all = { machine: machine(), versions, rounds: Number(values.rounds), sizes, sets: report };
+  const all = { machine: machine(), versions, rounds: Number(values.rounds), sizes, eachWayMs, sets: report };
   await writeFile(values.json, `${JSON.stringify(all, null, 2)}\n`);
 }

@@ -122,6 +122,17 @@ async function countFiles(folder: string): Promise<{ files: number; bytes: numbe
   return { files, bytes };
 }
 
+/** Puts a small file into the folder, and takes it out again after the work. */
+export async function withOneFileMore<T>({ folder }: DataSet, work: () => Promise<T>): Promise<T> {
+  const file = path.join(folder, 'one-more');
+  await writeFile(file, 'one more');
+  try {
+    return await work();
+  } finally {
+    await rm(file);
+  }
+}
+
 /** Puts a byte into so many places of the file of noise, evenly spread, and takes them out again after the work. */
 export async function withBytesInserted<T>({ folder }: DataSet, places: number, work: () => Promise<T>): Promise<T> {
   const file = path.join(folder, 'noise.bin');

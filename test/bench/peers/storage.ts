@@ -1,6 +1,6 @@
 /**
- * An Azurite for one run, on disk, with its log of requests. It listens on port 10000, because restic's backend knows the
- * account of the emulator only there.
+ * An Azurite for one run, on disk, with its log of requests. It is met on port 10000, because restic's backend knows the
+ * account of the emulator only there; where it is to be far away, through a relay.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -8,6 +8,7 @@ import { mkdir, open, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { BlobServiceClient } from '@azure/storage-blob';
 import { AZURITE_BLOB_PORT } from '../../../src/local/azurite.ts';
 import { cpuSecondsOf } from './measured-process.ts';
@@ -19,6 +20,8 @@ export const CONNECTION =
   `QueueEndpoint=http://127.0.0.1:10001/devstoreaccount1;`;
 
 const READY_MS_MAX = 30_000;
+/** Of an Azurite that has a relay before it. */
+const FAR_PORT = AZURITE_BLOB_PORT + 1_000;
 
 export interface Storage {
   /** Bytes of all blobs of all containers. */
@@ -30,18 +33,23 @@ export interface Storage {
   stop(): Promise<void>;
 }
 
-export async function startStorage(folder: string): Promise<Storage> {
+/** @param eachWayMs how long what is sent is on its way; 0 for no relay. */
+export async function startStorage(folder: string, eachWayMs: number): Promise<Storage> {
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
   const logFile = path.join(folder, 'requests.log');
   const log = await open(logFile, 'w');
   const child = fork(
     createRequire(import.meta.url).resolve('azurite/dist/src/azurite.js'),
-    ['--location', path.join(folder, 'data'), '--tablePort', '0', '--disableTelemetry', '--skipApiVersionCheck'],
+    [
+      ...['--location', path.join(folder, 'data'), '--blobPort', String(eachWayMs > 0 ? FAR_PORT : AZURITE_BLOB_PORT)],
+      ...['--tablePort', '0', '--disableTelemetry', '--skipApiVersionCheck'],
+    ],
     { execArgv: [], stdio: ['ignore', log.fd, log.fd, 'ipc'] },
   );
   await log.close();
   await ready(child, logFile);
+  const relay = eachWayMs > 0 ? await startRelay(eachWayMs) : undefined;
   let counted = 0;
   return {
     async storedBytes() {
@@ -61,11 +69,20 @@ export async function startStorage(folder: string): Promise<Storage> {
     },
     cpuSeconds: () => cpuSecondsOf(child.pid),
     async stop() {
-      child.kill('SIGKILL');
-      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+      for (const each of [child, relay]) {
+        each?.kill('SIGKILL');
+        if (each?.exitCode === null && each.signalCode === null) await once(each, 'exit');
+      }
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+async function startRelay(eachWayMs: number): Promise<ChildProcess> {
+  const program = fileURLToPath(new URL('relay.ts', import.meta.url));
+  const relay = fork(program, [AZURITE_BLOB_PORT, FAR_PORT, eachWayMs].map(String));
+  await once(relay, 'message');
+  return relay;
 }
 
 async function ready(child: ChildProcess, logFile: string): Promise<void> {
