@@ -18,7 +18,6 @@ import {
   sweepIfAbandoned,
 } from '../archive/receipt.ts';
 import { allRoots } from '../index/chunk-index.ts';
-import type { PublishedBatch } from '../snapshots/snapshot.ts';
 import type { DamagedSnapshot, Head } from '../snapshots/snapshot-store.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import type { PublishParts } from './parts.ts';
@@ -118,15 +117,20 @@ export async function claimPlan(
   source: string,
   options?: CallOptions,
 ): Promise<ClaimedPlan | undefined> {
-  const { state, settings, snapshots } = parts;
+  const { state, snapshots } = parts;
   const onDamaged = ({ error }: DamagedSnapshot) => parts.onWarning(error);
-  const head = await snapshots.readHead(source, options);
-  const name = planName({ source, parent: head?.snapshot.id });
-  const [later, found, resumed, carriedOut] = await Promise.all([
-    head && snapshots.laterThan(head, { ...options, onDamaged }),
+  const [head, found] = await Promise.all([
+    snapshots.readHead(source, options),
     Array.fromAsync(listAttempts(state.store, source, options)),
+  ]);
+  const name = planName({ source, parent: head?.snapshot.id });
+  const published = new Set(head?.snapshot.batches.map(({ batch }) => batch));
+  const waiting = found.filter(({ batch }) => !published.has(batch));
+  const [later, resumed, carriedOut, candidates] = await Promise.all([
+    head && snapshots.laterThan(head, { ...options, onDamaged }),
     findPlan(state, name, options),
     head && findPlan(state, planName(head.snapshot), options),
+    candidatesOf(parts, waiting, options),
   ]);
   if (head && later) {
     // It is older than the newest snapshot, as after the state was brought back from a copy.
@@ -138,38 +142,44 @@ export async function claimPlan(
   if (carriedOut) await deletePlan(state, planName(carriedOut.plan), carriedOut.etag, options);
   if (resumed) return resumed;
 
-  const retired = new Set(head?.snapshot.batches.map(({ batch }) => batch));
-  const waiting = found.filter(({ batch }) => !retired.has(batch));
-  const { candidates, scans } = await candidatesOf(parts, waiting, options);
-  // After the receipts: a batch that is archived just now is then in both, or in neither.
-  const ofInbox = candidates.some(({ kind }) => kind === 'inbox');
-  const sealed = ofInbox ? await parts.journalOf(source).batches(options) : [];
-  const known = { head: head?.snapshot.id, batches: sealed.map(({ batch }) => batch), receipts: candidates };
-  const selection = selectReceipts(known, settings.publishReceiptsMax);
-  for (const batch of selection.stale) await deleteReceipt(state, source, batch, options);
-  const receipts = await pMap(
-    selection.batches,
-    async (batch) => scans.get(batch) ?? (await findUsableReceipt(parts, source, batch, options)),
-    { concurrency: RECEIPTS_IN_FLIGHT },
-  );
-  const gap = receipts.indexOf(undefined);
-  const chosen = (gap < 0 ? receipts : receipts.slice(0, gap)).filter((receipt) => receipt !== undefined);
-  const held = await holdBatches(
-    parts,
-    source,
-    chosen.map(({ batch, run }) => ({ batch, run })),
-    options,
-  );
-  if (held.length === 0) return undefined;
+  const receipts = await chooseReceipts(parts, source, head, candidates, options);
+  if (receipts.length === 0) return undefined;
   const plan: Plan = {
     source,
     parent: head?.snapshot.id,
     snapshot: { id: randomBytes(8).toString('hex'), time: timeAfter(head, parts.now()) },
-    batches: held,
+    batches: receipts.map(({ batch, run }) => ({ batch, run })),
   };
   const created = await state.create('plan', name, encodePlan(plan), options);
-  if (created === undefined) return await claimPlan(parts, source, options);
-  return { plan, etag: created.etag, receipts: chosen.slice(0, held.length) };
+  return created === undefined ? await claimPlan(parts, source, options) : { plan, etag: created.etag, receipts };
+}
+
+/** The receipts that can go into the next snapshot, and do; deletes those that never will. */
+async function chooseReceipts(
+  parts: PublishParts,
+  source: string,
+  head: Head | undefined,
+  { candidates, scans }: Candidates,
+  options?: CallOptions,
+): Promise<readonly Receipt[]> {
+  // After the receipts: a batch that is archived just now is then in both, or in neither.
+  const ofInbox = candidates.some(({ kind }) => kind === 'inbox');
+  const sealed = ofInbox ? await parts.journalOf(source).batches(options) : [];
+  const known = { head: head?.snapshot.id, batches: sealed.map(({ batch }) => batch), receipts: candidates };
+  const selection = selectReceipts(known, parts.settings.publishReceiptsMax);
+  for (const batch of selection.stale) await deleteReceipt(parts.state, source, batch, options);
+  const read = async (batch: string): Promise<Receipt | undefined> =>
+    scans.get(batch) ?? (await findUsableReceipt(parts, source, batch, options));
+  const found = await pMap(selection.batches, read, { concurrency: RECEIPTS_IN_FLIGHT });
+  const gap = found.indexOf(undefined);
+  const receipts = (gap < 0 ? found : found.slice(0, gap)).filter((receipt) => receipt !== undefined);
+  return await holdBatches(parts, source, receipts, options);
+}
+
+interface Candidates {
+  readonly candidates: readonly ReceiptCandidate[];
+  /** Those of scans, which were read, by their batches. */
+  readonly scans: ReadonlyMap<string, Receipt>;
 }
 
 /** The receipts among what waits; those of scans are read, for their base. Sweeps what died attempts left. */
@@ -177,7 +187,7 @@ async function candidatesOf(
   parts: PublishParts,
   waiting: readonly Attempts[],
   options?: CallOptions,
-): Promise<{ candidates: readonly ReceiptCandidate[]; scans: ReadonlyMap<string, Receipt> }> {
+): Promise<Candidates> {
   const candidates: ReceiptCandidate[] = [];
   const scans = new Map<string, Receipt>();
   for (const attempts of waiting) {
@@ -202,12 +212,12 @@ async function candidatesOf(
 async function holdBatches(
   parts: PublishParts,
   source: string,
-  batches: readonly PublishedBatch[],
+  receipts: readonly Receipt[],
   options?: CallOptions,
-): Promise<readonly PublishedBatch[]> {
-  const names = batches.map(({ batch }) => batch).filter((batch) => !isScan(batch));
-  if (names.length === 0) return batches;
+): Promise<readonly Receipt[]> {
+  const names = receipts.map(({ batch }) => batch).filter((batch) => !isScan(batch));
+  if (names.length === 0) return receipts;
   const held = await parts.journalOf(source).hold(names, options);
   const gap = names.findIndex((batch) => !held.has(batch));
-  return gap < 0 ? batches : batches.slice(0, gap);
+  return gap < 0 ? receipts : receipts.slice(0, gap);
 }
