@@ -9,7 +9,7 @@
  * relies on what is in it. Elsewhere each file is synced before it takes its name. Errors of one path are
  * FIRN_TARGET_BLOCKED; errors that every path would meet (a full disk) are FIRN_TARGET_FAILED and end the restore.
  */
-import { closeSync, constants, fchmodSync, fsync, futimesSync, lstatSync, openSync } from 'node:fs';
+import { closeSync, constants, fchmodSync, fsync, futimesSync, lstatSync, mkdirSync, openSync } from 'node:fs';
 import { chmod, lutimes, mkdir, readdir, rename, rm, symlink, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -146,7 +146,9 @@ function targetIn(folder: string, { overwrite, syncsEach, isLocal }: TargetOptio
           await unlink(local);
         }
         // Open to nobody who will not see it in the end, and to us in any case.
-        await mkdir(local, mode === undefined ? {} : { mode: (mode | 0o700) & 0o777 });
+        const options = mode === undefined ? {} : { mode: (mode | 0o700) & 0o777 };
+        if (isLocal) mkdirSync(local, options);
+        else await mkdir(local, options);
       }),
 
     finishFolder: (at, attributes) =>
