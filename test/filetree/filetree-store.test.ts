@@ -57,6 +57,30 @@ describe('the filetree store', () => {
     await expect(filetrees.readNode('ab'.repeat(32))).rejects.toMatchObject({ code: 'FIRN_BLOB_MISSING' });
   });
 
+  it('reads ahead through nodes that it has, in the order of a walk and a few at a time', async () => {
+    const writing = createFiletreeStore(data, keys);
+    const leaves = await Promise.all(
+      Array.from({ length: 20 }, (_, n) =>
+        writing.writeNode({ type: 'leaf', entries: [{ name: String(n), type: 'link', target: 'x' }] }),
+      ),
+    );
+    const pages = leaves.map((hash, n) => ({ last: String(n).padStart(2, '0'), hash, files: 1, folders: 0, bytes: 0 }));
+    const [left, right] = await Promise.all(
+      [pages.slice(0, 3), pages.slice(3)].map((some) => writing.writeNode({ type: 'branch', level: 1, pages: some })),
+    );
+    const { store, count } = counting(data);
+    const filetrees = createFiletreeStore(store, keys);
+    await filetrees.readNode(left ?? '');
+    filetrees.readAhead([left ?? '', right ?? '']);
+    // The three pages of the one, and the other.
+    await expect.poll(() => count.reads).toBe(5);
+    await filetrees.readNode(right ?? '');
+    filetrees.readAhead([left ?? '', right ?? '']);
+    await Promise.all(leaves.slice(0, 8).map((hash) => filetrees.readNode(hash)));
+    expect(count.reads).toBeGreaterThanOrEqual(10);
+    expect(count.reads).toBeLessThanOrEqual(5 + 8);
+  });
+
   it('says which blob is missing, damaged, or not what its name promises', async () => {
     const hash = await createFiletreeStore(data, keys).writeNode(node);
     const blob = `filetrees/${hash}`;
