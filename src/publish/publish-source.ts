@@ -26,10 +26,11 @@ export async function publishSource(
 
 /** The same for whoever knows that something waits. */
 export async function publishWaiting(
-  parts: PublishParts,
+  opened: PublishParts,
   source: string,
   options: PublishSourceOptions = {},
 ): Promise<PublishOutcome | undefined> {
+  const parts = { ...opened, snapshots: opened.snapshots.forRun() };
   const waitMsMax = parts.settings.lockWaitSeconds * 1000;
   const held = { ...options, waitMsMax, by: 'firn' };
   return await underPublishLock(parts, source, held, async ({ signal }) => {

@@ -71,6 +71,7 @@ export class SnapshotStore {
    * manifest of a head is read once. Whoever wants to know whether it can be read now does not ask a run.
    */
   forRun(): SnapshotStore {
+    if (this.#kept !== undefined) return this;
     const store = new SnapshotStore(this.#data, this.#state, this.#keys);
     store.#kept = new LRUCache({ max: MANIFESTS_KEPT_MAX });
     return store;
