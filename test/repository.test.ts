@@ -1,9 +1,16 @@
 import { describe, expect, test } from 'vitest';
-import { createRepository, openOrCreateRepository, openRepository } from '../src/repository.ts';
+import {
+  type Containers,
+  changeRepositoryPassphrase,
+  createRepository,
+  openOrCreateRepository,
+  openRepository,
+} from '../src/repository.ts';
 import { parseConfig } from '../src/sealing/config.ts';
 import { wrapMasterKey } from '../src/sealing/master-key.ts';
 import { readSettings } from '../src/settings.ts';
 import type { BlobStore } from '../src/storage/blob-store.ts';
+import { hooked } from './index/index-kit.ts';
 import { createMemoryAccount } from './kit/memory-blob-store.ts';
 import { cheapScrypt, createTestRepository } from './kit/repository.ts';
 
@@ -169,6 +176,22 @@ describe('openRepository', () => {
     const { body } = await containers.container('firn-data').read('config');
     expect(parseConfig(body).config).toMatchObject({ thinChunks: 'blob', chunking: { method: 'file' } });
   });
+});
+
+test('a passphrase that was changed while the repository is opened opens it', async () => {
+  const account = createMemoryAccount();
+  const { repository } = await createTestRepository({ containers: account });
+  const { settings } = repository;
+  const to = 'another correct horse battery staple';
+  let changes = 0;
+  const before = async (call: string, name: string) => {
+    if (call !== 'read' || name !== 'config' || changes > 0) return;
+    changes += 1;
+    await changeRepositoryPassphrase(account, settings, { to, keepOld: false }, { scryptCost: cheapScrypt });
+  };
+  const containers: Containers = { container: (name) => hooked(account.container(name), { before }) };
+  await openRepository(containers, { ...settings, passphrase: to });
+  expect(changes).toBe(1);
 });
 
 test('a damaged key does not keep out the passphrase of another', async () => {

@@ -25,6 +25,7 @@ import {
   type SkippedPath,
   type SkippedPaths,
 } from '../snapshots/snapshot.ts';
+import { allEnded } from '../storage/all-ended.ts';
 import type { BlobStore, CallOptions } from '../storage/blob-store.ts';
 import { hasCounts, hasTexts, parseJsonBlob } from '../storage/json-blob.ts';
 
@@ -260,6 +261,11 @@ function parseReceipt(name: string, body: Buffer): Receipt {
   };
 }
 
+/** One by one: a receipt may claim any number of parts. */
+function* changesNames(receipt: Receipt): Generator<string> {
+  for (let part = 0; part < receipt.changesParts; part += 1) yield changesName(receipt, part);
+}
+
 /** The changes of a receipt, in order; one part in memory at a time, and the bytes of the next. @throws FIRN_RECEIPT_DAMAGED. */
 export async function* readChanges(
   state: SealedBlobs,
@@ -268,13 +274,12 @@ export async function* readChanges(
 ): AsyncGenerator<ArchivedChange> {
   let count = 0;
   let last: ArchivedChange | undefined;
-  const names = Array.from({ length: receipt.changesParts }, (_, part) => changesName(receipt, part));
   const read = async (name: string) => {
     const { body } = await orDamaged(name, () => state.get('receipt', name, options));
     return { name, body };
   };
   // The next is read while one is taken.
-  for await (const { name, body } of pMapIterable(names, read, { concurrency: 1 })) {
+  for await (const { name, body } of pMapIterable(changesNames(receipt), read, { concurrency: 1 })) {
     const changes = await orDamaged(name, async () => {
       const lines = body.toString().split('\n');
       return lines.filter((line) => line !== '').map((line) => parseChange(name, line));
@@ -415,11 +420,6 @@ export async function deleteAttempts(
   const parts = names.filter((name) => name !== receipt);
   await pMap(parts, async (name) => await store.delete(name, options), { concurrency: DELETES_IN_FLIGHT });
   if (parts.length < names.length) await store.delete(receipt, options);
-}
-
-/** Waits for all of them before it fails with the first error: nothing goes on behind the caller's back. */
-async function allEnded(calls: readonly Promise<unknown>[]): Promise<void> {
-  for (const each of await Promise.allSettled(calls)) if (each.status === 'rejected') throw each.reason;
 }
 
 async function orDamaged<T>(blob: string, read: () => Promise<T>): Promise<T> {

@@ -58,8 +58,8 @@ export interface FiletreeStore {
 const NODE_CACHE_BYTES_MAX = 8 * 1024 * 1024;
 const KNOWN_HASHES_MAX = 16 * 1024;
 const READS_AHEAD_MAX = 8;
-/** Nodes that are looked at, read or not, for what to read ahead: some 160 KiB each, in a cache of 8 MiB. */
-const NODES_AHEAD_MAX = 24;
+/** Nodes that are looked at, read or not, for what to read ahead: some 320 KiB each, in a cache of 8 MiB. */
+const NODES_AHEAD_MAX = 16;
 
 export function filetreeBlob(hash: Hash): string {
   return `filetrees/${hash}`;

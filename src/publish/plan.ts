@@ -19,6 +19,7 @@ import {
 } from '../archive/receipt.ts';
 import { allRoots } from '../index/chunk-index.ts';
 import type { DamagedSnapshot, Head } from '../snapshots/snapshot-store.ts';
+import { allEnded } from '../storage/all-ended.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import type { PublishParts } from './parts.ts';
 import { deletePlan, encodePlan, findPlan, type Plan, type PlanReference, planName, referenceTo } from './plan-blob.ts';
@@ -119,18 +120,14 @@ export async function claimPlan(
 ): Promise<ClaimedPlan | undefined> {
   const { state, snapshots } = parts;
   const onDamaged = ({ error }: DamagedSnapshot) => parts.onWarning(error);
-  const [head, found] = await Promise.all([
-    snapshots.readHead(source, options),
-    Array.fromAsync(listAttempts(state.store, source, options)),
-  ]);
+  const reading = snapshots.readHead(source, options);
+  const [head, found] = await allEnded([reading, attemptsBeside(parts, source, reading, options)]);
   const name = planName({ source, parent: head?.snapshot.id });
-  const published = new Set(head?.snapshot.batches.map(({ batch }) => batch));
-  const waiting = found.filter(({ batch }) => !published.has(batch));
-  const [later, resumed, carriedOut, candidates] = await Promise.all([
+  const [later, resumed, carriedOut, candidates] = await allEnded([
     head && snapshots.laterThan(head, { ...options, onDamaged }),
     findPlan(state, name, options),
     head && findPlan(state, planName(head.snapshot), options),
-    candidatesOf(parts, waiting, options),
+    candidatesOf(parts, found.waiting, options),
   ]);
   if (head && later) {
     // It is older than the newest snapshot, as after the state was brought back from a copy.
@@ -138,7 +135,7 @@ export async function claimPlan(
     return await claimPlan(parts, source, options);
   }
   // What the publish of the head left behind when it died must not be applied again.
-  if (head) await retireBatches(parts, head.snapshot, { ...options, found });
+  if (head) await retireBatches(parts, head.snapshot, found.published, options);
   if (carriedOut) await deletePlan(state, planName(carriedOut.plan), carriedOut.etag, options);
   if (resumed) return resumed;
 
@@ -152,6 +149,32 @@ export async function claimPlan(
   };
   const created = await state.create('plan', name, encodePlan(plan), options);
   return created === undefined ? await claimPlan(parts, source, options) : { plan, etag: created.etag, receipts };
+}
+
+interface FoundAttempts {
+  /** With receipts, of batches that the head has. */
+  readonly published: readonly Attempts[];
+  /** All others. Of a receipt only that it is there is kept, since many may wait. */
+  readonly waiting: readonly Attempts[];
+}
+
+/** What lies under `receipts/` of the source, listed while the head is read. */
+async function attemptsBeside(
+  { state }: PublishParts,
+  source: string,
+  reading: Promise<Head | undefined>,
+  options?: CallOptions,
+): Promise<FoundAttempts> {
+  const published: Attempts[] = [];
+  const waiting: Attempts[] = [];
+  let batches: ReadonlySet<string> | undefined;
+  for await (const attempts of listAttempts(state.store, source, options)) {
+    batches ??= new Set((await reading)?.snapshot.batches.map(({ batch }) => batch));
+    const hasReceipt = attempts.receiptWritten !== undefined;
+    if (!batches.has(attempts.batch)) waiting.push(hasReceipt ? { ...attempts, names: [] } : attempts);
+    else if (hasReceipt) published.push(attempts);
+  }
+  return { published, waiting };
 }
 
 /** The receipts that can go into the next snapshot, and do; deletes those that never will. */

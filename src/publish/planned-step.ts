@@ -30,6 +30,8 @@ export interface PlannedStep {
   readonly plan: Plan;
   /** The receipts of the plan, oldest first. */
   readonly receipts: readonly Receipt[];
+  /** @throws FIRN_PUBLISH_CONFLICT when the plan is not there any more: it was carried out, or another took its place. */
+  readonly checkPlan: () => Promise<void>;
   /** Removes the plan. @returns false when it was removed or replaced already: then its work is done or void. */
   readonly removePlan: () => Promise<boolean>;
 }
@@ -58,15 +60,17 @@ export async function withClaimedPlan<T>(
 ): Promise<T> {
   const { state } = parts;
   const { plan, etag } = claimed;
+  const reference = referenceTo(plan);
+  const checkPlan = async () => void (await readPlan(parts, reference, options));
   const removePlan = () => deletePlan(state, planName(plan), etag, options);
   try {
     const receipts = claimed.receipts ?? (await readReceipts(state, plan, options));
-    return await step({ plan, receipts, removePlan });
+    return await step({ plan, receipts, checkPlan, removePlan });
   } catch (error) {
     if (isFirnError(error, 'FIRN_PUBLISH_CONFLICT')) await removePlan();
     if (isFirnError(error, 'FIRN_RECEIPT_DAMAGED')) {
       // Another publisher that carried out the plan retires its receipts, but only after the plan itself.
-      await readPlan(parts, referenceTo(plan), options);
+      await checkPlan();
       // Or the plan was made by one who had not seen that publish yet: its receipts went with the other plan.
       const head = await parts.snapshots.readHead(plan.source, options);
       const difference = headDifference(plan.parent, head?.snapshot.id);

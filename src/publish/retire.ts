@@ -29,19 +29,35 @@ import type { PublishParts } from './parts.ts';
 
 const DELETES_IN_FLIGHT = 16;
 
+type Retiring = Pick<Snapshot, 'source' | 'batches' | 'root'>;
+
+/** What is left of the receipts of a snapshot's batches. */
+export async function receiptsOf(
+  { state }: Pick<PublishParts, 'state'>,
+  { source, batches }: Pick<Retiring, 'source' | 'batches'>,
+  options?: CallOptions,
+): Promise<readonly Attempts[]> {
+  const names = new Set(batches.map(({ batch }) => batch));
+  const found: Attempts[] = [];
+  for await (const attempts of listAttempts(state.store, source, options)) {
+    if (names.has(attempts.batch) && attempts.receiptWritten !== undefined) found.push(attempts);
+  }
+  return found;
+}
+
 /**
  * Retires batches.
- * @param root of the tree that holds what the batches brought.
- * @param found what lies under `receipts/` of the source, where that is known: it is not listed again.
+ * @param retiring with the root of the tree that holds what the batches brought.
+ * @param found what `receiptsOf` gives of them.
  */
 export async function retireBatches(
   parts: PublishParts,
-  { source, batches, root }: Pick<Snapshot, 'source' | 'batches' | 'root'>,
-  { found, ...options }: CallOptions & { readonly found?: readonly Attempts[] | undefined } = {},
+  { source, batches, root }: Retiring,
+  found: readonly Attempts[],
+  options?: CallOptions,
 ): Promise<void> {
   if (batches.length === 0) return;
-  const attempts = found ?? (await Array.fromAsync(listAttempts(parts.state.store, source, options)));
-  const receipts = new Map(attempts.filter(hasReceipt).map((each) => [each.batch, each]));
+  const receipts = new Map(found.map((each) => [each.batch, each]));
   const left = batches.flatMap((published) => {
     const receipt = receipts.get(published.batch);
     return receipt === undefined ? [] : [{ published, receipt }];
@@ -55,10 +71,6 @@ export async function retireBatches(
   const ofInbox = batches.map(({ batch }) => batch).filter((batch) => !isScan(batch));
   if (ofInbox.length > 0) await parts.journalOf(source).retire(ofInbox, options);
   for (const { receipt } of left) await deleteAttempts(parts.state, receipt, options);
-}
-
-function hasReceipt({ receiptWritten }: Attempts): boolean {
-  return receiptWritten !== undefined;
 }
 
 async function consumeUploads(

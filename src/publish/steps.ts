@@ -4,7 +4,7 @@
  * orchestration runs each by the reference of its plan, in an activity of its own; `publishPlanned` runs them together, and
  * reads the receipts once. The order is in both: commit only after every flush and the build.
  */
-import { listAttempts, type Receipt, readChanges, readLocations } from '../archive/receipt.ts';
+import { type Receipt, readChanges, readLocations } from '../archive/receipt.ts';
 import { isFirnError } from '../errors.ts';
 import { applyChanges } from '../filetree/apply-changes.ts';
 import type { Change, FolderTotals } from '../filetree/entry.ts';
@@ -13,13 +13,14 @@ import type { Hash } from '../sealing/keys.ts';
 import { headDifference, publishConflict } from '../snapshots/head-difference.ts';
 import type { Snapshot } from '../snapshots/snapshot.ts';
 import type { Head } from '../snapshots/snapshot-store.ts';
+import { allEnded } from '../storage/all-ended.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import { mergeChanges } from './merge-changes.ts';
 import type { PublishParts } from './parts.ts';
 import { type HashPrefixes, wholeIndex } from './plan.ts';
 import type { Plan, PlanReference } from './plan-blob.ts';
 import { type ClaimedPlan, type PlannedStep, withClaimedPlan, withPlan } from './planned-step.ts';
-import { retireBatches } from './retire.ts';
+import { receiptsOf, retireBatches } from './retire.ts';
 
 /** What `buildFiletrees` answers; small enough to travel through an orchestration. */
 export interface BuiltTree {
@@ -130,12 +131,13 @@ export async function commitSnapshot(
 
 async function commit(
   parts: PublishParts,
-  { plan, receipts, removePlan }: PlannedStep,
+  { plan, receipts, checkPlan, removePlan }: PlannedStep,
   tree: BuiltTree,
   options: CallOptions,
 ): Promise<PublishOutcome> {
   const { source, batches } = plan;
-  const head = await parts.snapshots.readHead(source, options);
+  // Of two plans for one parent the later one counts; without this look both might write their snapshots.
+  const [head] = await allEnded([parts.snapshots.readHead(source, options), checkPlan()]);
   if (head?.snapshot.id === plan.snapshot.id) return await finish(parts, head.snapshot, removePlan, options);
   refuseOvertaken(plan, head);
   const scanned = receipts.some(({ kind }) => kind === 'scan');
@@ -146,7 +148,8 @@ async function commit(
     // The plan goes first: should this die here, the receipts are planned again and come to the same. Who does not
     // remove it retires nothing: another plan may hold these batches by now.
     if (!(await removePlan())) throw publishConflict(source);
-    await retireBatches(parts, { source, batches, root: tree.root }, options);
+    const retiring = { source, batches, root: tree.root };
+    await retireBatches(parts, retiring, await receiptsOf(parts, retiring, options), options);
     return { outcome: 'unchanged', snapshot: head?.snapshot };
   }
   const snapshot = await parts.snapshots.create(manifestOf(plan, tree, receipts), options);
@@ -161,8 +164,7 @@ async function commit(
 
 /**
  * All steps of a plan, one after the other, in this process. Where the orchestration has an activity for each group of roots,
- * here one flush is for all of them. Nothing rests on the plan being there still when it commits: whoever carried it out
- * moved the head, and whoever gave it up without that left its batches to be archived again, which changes nothing.
+ * here one flush is for all of them.
  * @throws what the steps throw.
  */
 export async function publishPlanned(
@@ -183,9 +185,10 @@ export async function publishPlanned(
   return await withClaimedPlan(parts, claimed, carryOut, options);
 }
 
-/** Where the source has moved on, the receipts that are missing went with it; where one is damaged, that is the cause. */
+/** A receipt that is damaged or gone is what the plan has to be given up for; that the source has moved on explains nothing. */
 function causeOf(failures: readonly unknown[]): unknown {
-  return failures.find((failure) => !isFirnError(failure, 'FIRN_PUBLISH_CONFLICT')) ?? failures[0];
+  const damaged = failures.find((failure) => isFirnError(failure, 'FIRN_RECEIPT_DAMAGED'));
+  return damaged ?? failures.find((failure) => !isFirnError(failure, 'FIRN_PUBLISH_CONFLICT')) ?? failures[0];
 }
 
 async function finish(
@@ -194,10 +197,9 @@ async function finish(
   removePlan: () => Promise<boolean>,
   options?: CallOptions,
 ): Promise<PublishOutcome> {
-  const { store } = parts.state;
-  const [found] = await Promise.all([Array.fromAsync(listAttempts(store, snapshot.source, options)), removePlan()]);
+  const [found] = await allEnded([receiptsOf(parts, snapshot, options), removePlan()]);
   try {
-    await retireBatches(parts, snapshot, { ...options, found });
+    await retireBatches(parts, snapshot, found, options);
   } catch (error) {
     // Uploads are not deleted while the index is under repair; the next plan begins with what is left to retire.
     if (!isFirnError(error, 'FIRN_REPAIR_UNFINISHED')) throw error;

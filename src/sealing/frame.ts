@@ -18,7 +18,8 @@
  * The salt is random for each blob *written* and the same in all its frames, so that any frame can be read alone by one
  * ranged GET and frames of two writes never mix. The blob's key is HKDF(data key, salt); the nonce is the frame number.
  * Associated data: the header, the kind, a zero byte, the name of the blob. So no frame can be changed, moved to another
- * place, blob or kind, and none can be dropped: numbers count from 0 without gaps and only the last has the flag.
+ * place, blob or kind, and none can be dropped: numbers count from 0 without gaps and only the last has the flag. Without
+ * encryption the salt is zeros: there, frames of two writes of one name can be mixed.
  */
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto';
 import { promisify } from 'node:util';

@@ -49,8 +49,13 @@ export async function openMasterKey(
   passphrase: string,
   options: CallOptions & { readonly names?: readonly string[] | undefined } = {},
 ): Promise<Buffer> {
+  const { names, ...call } = options;
   const opened = await keysOpenedBy(ring, passphrase, { ...options, firstOnly: true });
-  return opened.master ?? refuse(ring, opened.damaged);
+  if (opened.master !== undefined || names === undefined) return opened.master ?? refuse(ring, opened.damaged);
+  // The passphrase may have been changed since they were listed.
+  const since = (await keyNames(ring.data, call)).filter((name) => !names.includes(name));
+  const later = await keysOpenedBy(ring, passphrase, { ...call, names: since, firstOnly: true });
+  return later.master ?? refuse(ring, opened.damaged ?? later.damaged);
 }
 
 /**

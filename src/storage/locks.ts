@@ -78,7 +78,11 @@ export function leaseIdFor(text: string): string {
 
 /** Locks in a state container, which must exist. */
 export function createLocks(store: BlobStore, { owner, clock = systemClock }: LocksOptions): Locks {
-  async function tryAcquire(name: string, options: TryAcquireOptions): Promise<Lock | undefined> {
+  /** @param options `isFirst`: the lock may well be free, so that its record is worth reading before the lease is there. */
+  async function tryAcquire(
+    name: string,
+    { isFirst = true, ...options }: TryAcquireOptions & { readonly isFirst?: boolean },
+  ): Promise<Lock | undefined> {
     const blob = LOCK_PREFIX + name;
     const leaseId = options.leaseId ?? randomUUID();
     const ttlSeconds = options.ttlSeconds ?? LEASE_SECONDS_MAX;
@@ -87,7 +91,7 @@ export function createLocks(store: BlobStore, { owner, clock = systemClock }: Lo
     for (let tries = 1; ; tries += 1) {
       const asked = clock.now();
       // At the same time: what was read counts where the lease found the same version.
-      const reading = readLockBlob(store, name, { signal }).catch(() => undefined);
+      const reading = isFirst ? readLockBlob(store, name, { signal }).catch(() => undefined) : undefined;
       try {
         const { etag } = await store.acquireLease(blob, leaseId, ttlSeconds, { signal });
         const seen = await reading;
@@ -101,6 +105,8 @@ export function createLocks(store: BlobStore, { owner, clock = systemClock }: Lo
           if (options.leaseId === undefined) void giveBack(store, blob, leaseId);
           throw error;
         }
+      } finally {
+        await reading;
       }
       await createLockBlob(blob, signal);
     }
@@ -153,7 +159,13 @@ export function createLocks(store: BlobStore, { owner, clock = systemClock }: Lo
     async acquire(name, options) {
       const { signal, waitMsMax, onWait } = options;
       const busy = async () => busyWith(name, await lastOwner(name, { signal }));
-      const lock = await poll(clock, () => tryAcquire(name, options), {
+      let isFirst = true;
+      const take = async () => {
+        const taken = await tryAcquire(name, { ...options, isFirst });
+        isFirst = false;
+        return taken;
+      };
+      const lock = await poll(clock, take, {
         waitMsMax,
         signal,
         onWait: async () => onWait?.(await busy()),

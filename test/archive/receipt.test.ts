@@ -117,6 +117,17 @@ describe('a receipt', () => {
     expect(calls.length).toBe(3);
   });
 
+  test('that claims any number of parts is damaged where the first is missing', async () => {
+    await written();
+    const state = new SealedBlobs(store, plainKeys);
+    const receipt = await findReceipt(state, subject.source, subject.batch);
+    if (receipt === undefined) throw new Error('there is no receipt');
+    for (const changesParts of [receipt.changesParts + 1, 2 ** 32, Number.MAX_SAFE_INTEGER]) {
+      const reading = Array.fromAsync(readChanges(state, { ...receipt, changesParts }));
+      await expect(reading).rejects.toMatchObject({ code: 'FIRN_RECEIPT_DAMAGED' });
+    }
+  });
+
   test('goes after its parts, so that it is found where a deletion died', async () => {
     await written();
     let deleted = 0;

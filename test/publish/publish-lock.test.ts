@@ -11,6 +11,7 @@ import type { Repository } from '../../src/repository.ts';
 import { publishLock } from '../../src/storage/lock-names.ts';
 import { leaseIdFor } from '../../src/storage/locks.ts';
 import type { Hooks } from '../index/index-kit.ts';
+import { damage } from '../kit/damage.ts';
 import { createFakeClock, type FakeClock } from '../kit/fake-clock.ts';
 import { archiveAll, upload } from '../kit/repository.ts';
 import { createWorld, gateBefore, intrusion, isHeadWrite, publish, SOURCE, type World } from './publishers.ts';
@@ -203,6 +204,49 @@ describe('a publisher that has lost its lock', () => {
     );
     expect(conflicts).toBeGreaterThan(3);
   });
+
+  test.each(['receipts/', 'plans/'])(
+    'commits no plan that another gave up, since something below %s was damaged, and replaced',
+    async (prefix) => {
+      const world = await createWorld();
+      await world.drop({ b: 'two' });
+      // Ann has built her tree, of both batches, and stands in her flush.
+      const flushing = gateBefore((call, name) => call === 'create' && name.startsWith('chunk-index/'));
+      const built = Promise.withResolvers<void>();
+      const hooks: Hooks = {
+        ...flushing.hooks,
+        after: (call, name) => void (call === 'create' && name.startsWith('filetrees/') && built.resolve()),
+      };
+      const ann = await world.process('ann', { hooks, clock: createFakeClock() });
+      const publishing = publish(ann).catch((error: unknown) => error);
+      await Promise.all([flushing.reached, built.promise]);
+
+      const blobs = (await Array.fromAsync(world.state.list({ prefix }))).map(({ name }) => name);
+      await damage(world.state, blobs.findLast((name) => !name.endsWith('/receipt') && !name.endsWith('/index')) ?? '');
+      await world.clock.advance(60_000);
+      // Bob plans anew, and stands before his snapshot.
+      const committing = gateBefore((call, name) => call === 'create' && name.startsWith('snapshots/'));
+      const bob = await world.process('bob', { hooks: committing.hooks, lockWaitSeconds: 0 });
+      if (prefix === 'receipts/') await expect(publish(bob)).rejects.toMatchObject({ code: 'FIRN_RECEIPT_DAMAGED' });
+      const replacing = publish(bob);
+      await committing.reached;
+
+      flushing.open();
+      expect(await publishing).toMatchObject({ code: 'FIRN_PUBLISH_CONFLICT' });
+      committing.open();
+      expect(await replacing).toMatchObject({ outcome: 'published' });
+      const [snapshot, ...others] = await world.snapshots();
+      expect(others).toEqual([]);
+      expect(await world.contentOf(snapshot)).toEqual(prefix === 'plans/' ? { a: 'one', b: 'two' } : { a: 'one' });
+
+      // What was given up is archived again.
+      await world.clock.advance(3_600_000);
+      const next = await world.process('next');
+      await archiveAll(next, SOURCE);
+      await publish(next);
+      expect(await world.contentOf((await world.snapshots()).at(-1))).toEqual({ a: 'one', b: 'two' });
+    },
+  );
 });
 
 describe('the steps of one run', () => {

@@ -4,6 +4,7 @@ import { connectStorage } from '../../src/storage/connect.ts';
 import type { Lock } from '../../src/storage/lock-lease.ts';
 import { createLocks, leaseIdFor } from '../../src/storage/locks.ts';
 import { azuriteConnectionString, uniqueName } from '../kit/azurite.ts';
+import { createCountedStore } from '../kit/counted-store.ts';
 import { createFakeClock, type FakeClock } from '../kit/fake-clock.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
 
@@ -211,6 +212,18 @@ describe('waiting', () => {
     const lock = await held('publish', 'carol', early);
     expect(lock.token).toBe(3);
     expect(await locksOf('ann').owner('publish')).toMatchObject({ owner: 'carol', token: 3 });
+  });
+
+  test('who waits for it asks for its record no oftener than there is something to say', async () => {
+    const ann = await held('publish');
+    const { store: counted, takeTraffic } = createCountedStore(store);
+    const waiting = locksOf('bob', counted).acquire('publish', { reason, waitMsMax: 600_000 });
+    await clock.advance(300_000);
+    await ann.release();
+    await (await clock.settle(waiting, 60_000)).release();
+    const { reads, others } = takeTraffic();
+    expect(others).toBeGreaterThan(50);
+    expect(reads).toBeLessThanOrEqual(3);
   });
 
   test('of 32 contenders never two hold it, all get it, and tokens grow', async () => {
