@@ -3,7 +3,7 @@
  *
  * A plan is claimed by creating `plans/<source>/<parent>`: for one parent there is one plan, with the name and time of
  * the snapshot to be. So a publish that died is resumed, two publishers at once do the same work twice and write the same
- * snapshot, and a source never has two snapshots with one parent, with or without a lock.
+ * snapshot, and a source has no two snapshots with one parent, with or without a lock (docs/reliability.md names the one gap).
  */
 
 import { randomBytes } from 'node:crypto';
@@ -123,11 +123,10 @@ export async function claimPlan(
   const reading = snapshots.readHead(source, options);
   const [head, found] = await allEnded([reading, attemptsBeside(parts, source, reading, options)]);
   const name = planName({ source, parent: head?.snapshot.id });
-  const [later, resumed, carriedOut, candidates] = await allEnded([
+  const [later, resumed, carriedOut] = await allEnded([
     head && snapshots.laterThan(head, { ...options, onDamaged }),
     findPlan(state, name, options),
     head && findPlan(state, planName(head.snapshot), options),
-    candidatesOf(parts, found.waiting, options),
   ]);
   if (head && later) {
     // It is older than the newest snapshot, as after the state was brought back from a copy.
@@ -139,6 +138,8 @@ export async function claimPlan(
   if (carriedOut) await deletePlan(state, planName(carriedOut.plan), carriedOut.etag, options);
   if (resumed) return resumed;
 
+  // Only now: a receipt that cannot be read holds up no plan that stands.
+  const candidates = await candidatesOf(parts, found.waiting, options);
   const receipts = await chooseReceipts(parts, source, head, candidates, options);
   if (receipts.length === 0) return undefined;
   const plan: Plan = {

@@ -136,7 +136,7 @@ async function commit(
   options: CallOptions,
 ): Promise<PublishOutcome> {
   const { source, batches } = plan;
-  // Of two plans for one parent the later one counts; without this look both might write their snapshots.
+  // Another plan may have taken the place of this one: only one of them is to write its snapshot. The head decides in any case.
   const [head] = await allEnded([parts.snapshots.readHead(source, options), checkPlan()]);
   if (head?.snapshot.id === plan.snapshot.id) return await finish(parts, head.snapshot, removePlan, options);
   refuseOvertaken(plan, head);

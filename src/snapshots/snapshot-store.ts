@@ -56,7 +56,7 @@ export class SnapshotStore {
   readonly #state: SealedBlobs;
   readonly #keys: Pick<Keys, 'hash'>;
   /** Of a snapshot, by its name; snapshots never change. */
-  readonly #links = new LRUCache<string, Links>({ max: SOURCES_KNOWN_MAX });
+  #links = new LRUCache<string, Links>({ max: SOURCES_KNOWN_MAX });
   /** Of a run: the manifests that heads named, and those that it wrote, by their names. */
   #kept: LRUCache<string, Snapshot> | undefined;
 
@@ -73,6 +73,7 @@ export class SnapshotStore {
   forRun(): SnapshotStore {
     if (this.#kept !== undefined) return this;
     const store = new SnapshotStore(this.#data, this.#state, this.#keys);
+    store.#links = this.#links;
     store.#kept = new LRUCache({ max: MANIFESTS_KEPT_MAX });
     return store;
   }

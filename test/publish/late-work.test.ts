@@ -17,12 +17,17 @@ import { planPublish, wholeIndex } from '../../src/publish/plan.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import { buildFiletrees, commitSnapshot, flushShards } from '../../src/publish/steps.ts';
 import { openRepository, type Repository } from '../../src/repository.ts';
+import { plainKeys } from '../../src/sealing/keys.ts';
+import { SealedBlobs } from '../../src/sealing/sealed-blobs.ts';
 import { snapshotName } from '../../src/snapshots/snapshot.ts';
 import { type BlobStore, BlobStoreError } from '../../src/storage/blob-store.ts';
 import { encodeCheckedJson } from '../../src/storage/json-blob.ts';
+import { hooked } from '../index/index-kit.ts';
 import { intercepted } from '../journal/journal-kit.ts';
+import { damage } from '../kit/damage.ts';
 import { createMemoryAccount } from '../kit/memory-blob-store.ts';
 import { archiveAll, contentOf, createTestRepository, upload } from '../kit/repository.ts';
+import { createWorld, SOURCE } from './publishers.ts';
 
 async function publish(repository: Repository, source = 'src') {
   await archiveAll(repository, source);
@@ -371,4 +376,49 @@ test('with one chunk a file, an empty file has no chunk, also one that was annou
   const snapshot = await publish(repository);
   expect(await contentOf(repository, snapshot!)).toEqual({ a: '' });
   expect(await names(repository.data.store, 'chunks/')).toEqual([]);
+});
+
+test('a damaged receipt is set aside though the index could not be written at the same time', async () => {
+  const world = await createWorld();
+  const names = async (prefix: string) => (await Array.fromAsync(world.state.list({ prefix }))).map(({ name }) => name);
+  await damage(world.state, (await names('receipts/')).find((name) => name.includes('changes-')) ?? '');
+  const before = (call: string, name: string) => {
+    if (call === 'create' && name.startsWith('chunk-index/')) throw new Error('not now');
+  };
+  const publishing = publishSource(await world.process('ann', { hooks: { before } }), SOURCE);
+  await expect(publishing).rejects.toMatchObject({ code: 'FIRN_RECEIPT_DAMAGED' });
+  expect(await names('plans/')).toEqual([]);
+  expect(await names('receipts/')).toEqual([]);
+});
+
+test('a plan that stands is carried out though another receipt cannot be read, and that is told to the next', async () => {
+  const world = await createWorld();
+  await planPublish(await world.process('ann'), SOURCE);
+  const newer = new SealedBlobs(world.state, plainKeys);
+  const name = `receipts/${SOURCE}/scan-20260101T000000000Z-abcdef01/receipt`;
+  await newer.create('receipt', name, Buffer.from(JSON.stringify({ format: 2 })));
+  const bob = await world.process('bob');
+  expect(await publishSource(bob, SOURCE)).toMatchObject({ outcome: 'published' });
+  await expect(publishSource(bob, SOURCE)).rejects.toMatchObject({ code: 'FIRN_REPOSITORY_NEWER' });
+});
+
+test('one process publishes many sources without reading the manifests of the others again', async () => {
+  const sources = ['a', 'b', 'c', 'd', 'e', 'f'];
+  const account = createMemoryAccount();
+  const reads: string[] = [];
+  const before = (call: string, name: string) => void (call === 'read' && reads.push(name));
+  const { repository } = await createTestRepository({
+    containers: { container: (name) => hooked(account.container(name), { before }) },
+  });
+  for (let round = 0; round < 2; round += 1) {
+    reads.length = 0;
+    for (const source of sources) {
+      await upload(repository, `${source}/file`, `round ${round} of ${source}`);
+      await archiveAll(repository, source);
+      await publishSource(repository, source);
+    }
+  }
+  // Its own, and those that the others have published since.
+  const manifests = reads.filter((name) => name.startsWith('snapshots/'));
+  expect(manifests.length).toBeLessThanOrEqual(4 * sources.length);
 });
