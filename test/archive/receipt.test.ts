@@ -61,7 +61,7 @@ describe('the writer of a receipt', () => {
       }
     })();
     await expect.poll(() => taken).toBeGreaterThan(4_000);
-    expect(calls).toEqual(['create changes-000000']);
+    await expect.poll(() => calls).toEqual(['create changes-000000']);
     expect(taken).toBeLessThan(changes.length);
     held.resolve();
     await adding;
