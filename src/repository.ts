@@ -137,14 +137,16 @@ export async function openRepository(
   settings: Settings,
   options: OpenOptions = {},
 ): Promise<Repository> {
-  const dataStore = containers.container(repositoryNames(settings.repository).data);
+  const data = containers.container(repositoryNames(settings.repository).data);
   // At the same time as the config, which says whether there are any.
-  const listing = settings.passphrase === undefined ? undefined : keyNames(dataStore, options);
+  const listing = settings.passphrase === undefined ? undefined : keyNames(data, options);
   listing?.catch(() => undefined);
-  const { data, config, tag, passphrase } = await readConfig(containers, settings, options);
-  const ring: KeyRing = { data, repository: settings.repository, repositoryId: config.id };
-  const open = async (given: string) => await openMasterKey(ring, given, { ...options, names: await listing });
-  const keys = passphrase === undefined ? plainKeys : keysFromMaster(await open(passphrase));
+  const { config, tag, passphrase } = await readConfig(data, settings, options);
+  let keys: Keys = plainKeys;
+  if (passphrase !== undefined) {
+    const ring: KeyRing = { data, repository: settings.repository, repositoryId: config.id };
+    keys = keysFromMaster(await openMasterKey(ring, passphrase, { ...options, names: await listing }));
+  }
   verifyConfig(config, tag, keys);
   return wire(containers, settings, config, keys, options);
 }
@@ -160,7 +162,8 @@ export async function changeRepositoryPassphrase(
   options: CallOptions & { readonly scryptCost?: ScryptCost } = {},
 ): Promise<PassphraseChange> {
   const { repository } = settings;
-  const { data, config, passphrase: from } = await readConfig(containers, settings, options);
+  const data = containers.container(repositoryNames(repository).data);
+  const { config, passphrase: from } = await readConfig(data, settings, options);
   if (from === undefined) {
     throw new FirnError('FIRN_USAGE', {
       problem: `The repository ${repository} is not encrypted: it has no passphrase.`,
@@ -171,11 +174,10 @@ export async function changeRepositoryPassphrase(
 
 /** The passphrase is there exactly where the repository is encrypted. */
 async function readConfig(
-  containers: Containers,
+  data: BlobStore,
   { repository, passphrase }: Settings,
   options: CallOptions,
-): Promise<{ data: BlobStore; config: RepositoryConfig; tag: string; passphrase: string | undefined }> {
-  const data = containers.container(repositoryNames(repository).data);
+): Promise<{ config: RepositoryConfig; tag: string; passphrase: string | undefined }> {
   const body = await readIfThere(data, CONFIG_NAME, options);
   if (body === undefined) throw new FirnError('FIRN_REPOSITORY_MISSING', { repository, url: data.url });
   const { config, tag } = parseConfig(body);
@@ -184,7 +186,7 @@ async function readConfig(
   } else if (passphrase === undefined) {
     throw new FirnError('FIRN_REPOSITORY_ENCRYPTED', { repository });
   }
-  return { data, config, tag, passphrase };
+  return { config, tag, passphrase };
 }
 
 export interface PreparedRepository {

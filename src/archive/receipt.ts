@@ -102,7 +102,7 @@ export class ReceiptWriter {
   #lineBytes = 0;
   #parts = 0;
   /** The parts so far: durable, or why not. */
-  #written = Promise.resolve();
+  #written: Promise<unknown> = Promise.resolve();
   #beganToWrite = false;
   #changes = 0;
   #last: Change | undefined;
@@ -145,7 +145,7 @@ export class ReceiptWriter {
     this.#beganToWrite = true;
     const name = changesName(this.#at, this.#parts);
     this.#parts += 1;
-    this.#written = this.#state.create('receipt', name, body, options).then(() => undefined);
+    this.#written = this.#state.create('receipt', name, body, options);
     // Whoever adds more, or finishes, is told.
     this.#written.catch(() => undefined);
   }

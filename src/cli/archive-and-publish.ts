@@ -86,8 +86,9 @@ async function publishBatch(
 ): Promise<{ snapshot: Snapshot; unchanged: boolean } | undefined> {
   for (let publishes = 0; publishes < PUBLISHES_MAX; publishes += 1) {
     const outcome = await publishOrYield(repository, source, options);
-    const published = outcome?.outcome === 'published' && holds(outcome.snapshot, batch) ? outcome.snapshot : undefined;
-    if (published !== undefined) return { snapshot: published, unchanged: false };
+    if (outcome?.outcome === 'published' && holds(outcome.snapshot, batch)) {
+      return { snapshot: outcome.snapshot, unchanged: false };
+    }
     const next = await snapshotAfter(repository, source, base, options);
     if (next !== undefined) return holds(next, batch) ? { snapshot: next, unchanged: false } : undefined;
     if (await hasReceipt(repository, source, batch, options)) continue;

@@ -59,7 +59,7 @@ export interface StoredPlan {
   readonly etag: string;
 }
 
-/** The plan on this head; undefined when there is none. One that is damaged is removed: it is only a decision. */
+/** The plan of this name; undefined when there is none. One that is damaged is removed. */
 export async function findPlan(
   state: SealedBlobs,
   name: string,

@@ -23,10 +23,8 @@ import { allEnded } from '../storage/all-ended.ts';
 import type { CallOptions } from '../storage/blob-store.ts';
 import type { PublishParts } from './parts.ts';
 import { deletePlan, encodePlan, findPlan, type Plan, type PlanReference, planName, referenceTo } from './plan-blob.ts';
-import type { ClaimedPlan } from './planned-step.ts';
+import { type ClaimedPlan, RECEIPTS_IN_FLIGHT } from './planned-step.ts';
 import { retireBatches } from './retire.ts';
-
-const RECEIPTS_IN_FLIGHT = 16;
 
 /** What is flushed at once: all chunks whose hashes begin with one of these texts. */
 export type HashPrefixes = readonly string[];

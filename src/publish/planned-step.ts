@@ -18,7 +18,8 @@ import {
   type StoredPlan,
 } from './plan-blob.ts';
 
-const RECEIPTS_IN_FLIGHT = 16;
+/** Receipts of one plan that are read at the same time. */
+export const RECEIPTS_IN_FLIGHT = 16;
 
 /** A plan that stands, as who claimed or found it knows it. */
 export interface ClaimedPlan extends StoredPlan {

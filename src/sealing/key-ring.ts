@@ -49,12 +49,14 @@ export async function openMasterKey(
   passphrase: string,
   options: CallOptions & { readonly names?: readonly string[] | undefined } = {},
 ): Promise<Buffer> {
-  const { names, ...call } = options;
-  const opened = await keysOpenedBy(ring, passphrase, { ...options, firstOnly: true });
-  if (opened.master !== undefined || names === undefined) return opened.master ?? refuse(ring, opened.damaged);
+  const { names: listed, ...call } = options;
+  const first = { ...call, firstOnly: true };
+  const names = listed ?? (await keyNames(ring.data, call));
+  const opened = await keysOpenedBy(ring, names, passphrase, first);
+  if (opened.master !== undefined || listed === undefined) return opened.master ?? refuse(ring, opened.damaged);
   // The passphrase may have been changed since they were listed.
   const since = (await keyNames(ring.data, call)).filter((name) => !names.includes(name));
-  const later = await keysOpenedBy(ring, passphrase, { ...call, names: since, firstOnly: true });
+  const later = await keysOpenedBy(ring, since, passphrase, first);
   return later.master ?? refuse(ring, opened.damaged ?? later.damaged);
 }
 
@@ -68,9 +70,9 @@ export async function changePassphrase(
   { from, to, keepOld = false }: { readonly from: string; readonly to: string; readonly keepOld?: boolean },
   { scryptCost, ...options }: CallOptions & { readonly scryptCost?: ScryptCost | undefined } = {},
 ): Promise<PassphraseChange> {
-  const old = await keysOpenedBy(ring, from, options);
+  const old = await keysOpenedBy(ring, await keyNames(ring.data, options), from, options);
   const master = old.master ?? refuse(ring, old.damaged);
-  const earlier = await keysOpenedBy(ring, to, options);
+  const earlier = await keysOpenedBy(ring, await keyNames(ring.data, options), to, options);
   const wrapped = await wrapMasterKey(ring.repositoryId, master, to, scryptCost);
   const { name: key } = wrapped;
   await createKey(ring.data, wrapped, options);
@@ -101,17 +103,14 @@ interface OpenedKeys {
 
 async function keysOpenedBy(
   ring: KeyRing,
+  tried: readonly string[],
   passphrase: string,
-  {
-    firstOnly = false,
-    names: listed,
-    ...options
-  }: CallOptions & { readonly firstOnly?: boolean; readonly names?: readonly string[] | undefined },
+  { firstOnly = false, ...options }: CallOptions & { readonly firstOnly?: boolean },
 ): Promise<OpenedKeys> {
   const names: string[] = [];
   let master: Buffer | undefined;
   let damaged: FirnError | undefined;
-  for (const name of listed ?? (await keyNames(ring.data, options))) {
+  for (const name of tried) {
     if (firstOnly && master !== undefined) break;
     try {
       const { body } = await ring.data.read(name, options);

@@ -25,25 +25,23 @@ export interface Places {
 
 const PASSPHRASE = 'correct horse battery staple';
 
-function firn(): Peer {
-  const env = { FIRN_STORAGE: CONNECTION, FIRN_PASSPHRASE: PASSPHRASE };
-  const run = (...args: string[]) => ({
+function firnProgram(...args: readonly string[]): Program {
+  return {
     command: process.execPath,
     args: [path.join(root, 'src/cli/firn.js'), ...args],
-    env,
-  });
-  return {
-    name: 'firn',
-    inAzurite: true,
-    version: run('--version'),
-    init: async () => run('init', '--quiet'),
-    archive: (_at, folder) => run('archive', folder, '--source', 'bench', '--json', '--quiet'),
-    restore: (_at, _folder, to) => run('restore', 'latest:bench', to, '--json', '--quiet'),
-    restored: (_folder, to) => to,
+    env: { FIRN_STORAGE: CONNECTION, FIRN_PASSPHRASE: PASSPHRASE },
   };
 }
 
-export const firnOnAzurite = firn();
+export const firnOnAzurite: Peer = {
+  name: 'firn',
+  inAzurite: true,
+  version: firnProgram('--version'),
+  init: async () => firnProgram('init', '--quiet'),
+  archive: (_at, folder) => firnProgram('archive', folder, '--source', 'bench', '--json', '--quiet'),
+  restore: (_at, _folder, to) => firnProgram('restore', 'latest:bench', to, '--json', '--quiet'),
+  restored: (_folder, to) => to,
+};
 
 function resticProgram({ scratch }: Places, repository: string, args: readonly string[]): Program {
   const env = {
