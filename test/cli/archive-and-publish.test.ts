@@ -204,31 +204,42 @@ describe('archiving a folder', () => {
 });
 
 describe('a file that is written again with the same size, in the same step of the clock', () => {
+  const FIRST_SCAN_SECONDS = Date.UTC(2026, 0, 15, 12) / 1000 + 0.5;
   const writeAt = async (file: string, text: string, seconds: number) => {
     await writeFile(file, text);
     await utimes(file, seconds, seconds);
   };
+  /** A repository whose first scan begins half a second past noon, and all that follows an hour later. */
+  const createAtNoon = async () => {
+    const clock = { seconds: FIRST_SCAN_SECONDS };
+    const { repository } = await createTestRepository({ now: () => new Date(clock.seconds * 1000) });
+    const folder = await temporaryFolder();
+    const firstScan = async () => {
+      await archiveAndPublish(repository, folder, 'test');
+      clock.seconds += 3600;
+    };
+    return { repository, folder, firstScan };
+  };
 
   it.each([
-    ['just before the scan, in whole seconds', () => Math.floor(Date.now() / 1000) - 1],
-    ['while it runs', () => Date.now() / 1000 + 0.5],
-  ])('%s is read again, and its new content is archived', async (_, secondsNow) => {
-    const { repository } = await createTestRepository();
-    const folder = await temporaryFolder();
-    const seconds = secondsNow();
+    ['in whole seconds, just before the scan', FIRST_SCAN_SECONDS - 0.5],
+    ['in whole seconds, before it by less than two', FIRST_SCAN_SECONDS - 1.5],
+    ['in fractions, just before it', FIRST_SCAN_SECONDS - 0.01],
+    ['while it runs', FIRST_SCAN_SECONDS + 0.25],
+  ])('%s, is read again, and its new content is archived', async (_, seconds) => {
+    const { repository, folder, firstScan } = await createAtNoon();
     await writeAt(path.join(folder, 'a'), 'one', seconds);
-    await archiveAndPublish(repository, folder, 'test');
+    await firstScan();
     await writeAt(path.join(folder, 'a'), 'two', seconds);
     const { snapshot } = await archiveAndPublish(repository, folder, 'test');
     expect(await contentOf(repository, snapshot)).toEqual({ a: 'two' });
   });
 
   it('is read again also where uploads were published in between', async () => {
-    const { repository } = await createTestRepository();
-    const folder = await temporaryFolder();
-    const seconds = Date.now() / 1000 + 0.5;
+    const { repository, folder, firstScan } = await createAtNoon();
+    const seconds = FIRST_SCAN_SECONDS + 0.25;
     await writeAt(path.join(folder, 'a'), 'one', seconds);
-    await archiveAndPublish(repository, folder, 'test');
+    await firstScan();
     await writeAt(path.join(folder, 'a'), 'two', seconds);
     for (const name of ['b', 'c']) {
       await upload(repository, `test/${name}`, name);
@@ -239,13 +250,11 @@ describe('a file that is written again with the same size, in the same step of t
     expect(await contentOf(repository, snapshot)).toEqual({ a: 'two' });
   });
 
-  it('is not asked for where its time is long past, or past by more than such a step', async () => {
-    const { repository } = await createTestRepository();
-    const folder = await temporaryFolder();
-    const now = Math.floor(Date.now() / 1000);
-    await writeAt(path.join(folder, 'a'), 'one', now - 10);
-    await writeAt(path.join(folder, 'b'), 'one', now - 0.75);
-    await archiveAndPublish(repository, folder, 'test');
+  it('is not asked for where its time is past by more than such a step', async () => {
+    const { repository, folder, firstScan } = await createAtNoon();
+    await writeAt(path.join(folder, 'a'), 'one', FIRST_SCAN_SECONDS - 2.5);
+    await writeAt(path.join(folder, 'b'), 'one', FIRST_SCAN_SECONDS - 0.03);
+    await firstScan();
     const { outcome } = await archiveAndPublish(repository, folder, 'test');
     expect(outcome.totals.files).toBe(0);
     expect(outcome.scan.unchangedFiles).toBe(2);
