@@ -20,8 +20,6 @@ function nextAbove(seconds: number): number {
   return bits.getFloat64(0);
 }
 
-const HALF_NANOSECOND = 5e-10;
-
 /**
  * The time for `utimes`: a double of seconds that is stored as this time, else the smallest that is stored as one after
  * it. As text, because Node takes a negative number for «now».
@@ -30,10 +28,9 @@ const HALF_NANOSECOND = 5e-10;
 export function secondsForUtimes(time: string): string {
   const wanted = nanosecondsOfTime(time);
   const near = Number(wanted / 1_000_000_000n) + Number(wanted % 1_000_000_000n) / 1e9;
-  // Around 1970 doubles are finer than nanoseconds, and the cut may take the nearest one to a neighbour.
-  const exact = [near, near + HALF_NANOSECOND, near - HALF_NANOSECOND].find(
-    (each) => nanosecondsStored(each) === wanted,
-  );
+  // Where doubles are fine enough to have this time, the nearest has it, or falls short of it and is cut to a neighbour.
+  const farther = Math.sign(near) * nextAbove(Math.abs(near));
+  const exact = [near, farther].find((each) => nanosecondsStored(each) === wanted);
   let seconds = exact ?? near;
   while (nanosecondsStored(seconds) < wanted) seconds = nextAbove(seconds);
   return String(seconds);
