@@ -87,9 +87,9 @@ async function setAttributes(local: string, { mode, mtime }: NodeAttributes): Pr
   if (mtime !== undefined) await utimes(local, String(mtime), String(mtime));
 }
 
-/** Path → all that a restore is to bring back: type, mode, time in nanoseconds, content or target. */
+/** Path, `__proto__` too, → all that a restore is to bring back: type, mode, time in nanoseconds, content or target. */
 export async function describeTree(folder: string): Promise<Record<string, string>> {
-  const found: Record<string, string> = {};
+  const found: Record<string, string> = Object.create(null);
   const visit = async (at: string): Promise<void> => {
     for (const name of (await readdir(path.join(folder, at))).sort()) {
       const entry = at === '' ? name : `${at}/${name}`;
@@ -117,7 +117,7 @@ async function contentOf(local: string, stats: BigIntStats): Promise<string> {
 
 /** Path → content of the regular files, for tests that look at nothing else. */
 export async function filesIn(folder: string): Promise<Record<string, string>> {
-  const found: Record<string, string> = {};
+  const found: Record<string, string> = Object.create(null);
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
     const local = path.join(entry.parentPath, entry.name);
     if (entry.isFile()) found[path.relative(folder, local)] = (await readFile(local)).toString();

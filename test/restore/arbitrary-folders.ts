@@ -7,7 +7,16 @@ const name = fc.oneof(
   { weight: 3, arbitrary: fc.constantFrom('a', 'A', 'b', 'a.b', 'a b', 'ä', 'a\u0308', 'Ä', '-rf', '.hidden', 'a\nb') },
   {
     weight: 1,
-    arbitrary: fc.constantFrom('\\', 'a\\b', '\u{1f600}', '\uffee', '\u0007\u001b[31m', '...', 'é'.repeat(120)),
+    arbitrary: fc.constantFrom(
+      '\\',
+      'a\\b',
+      '\u{1f600}',
+      '\uffee',
+      '\u0007\u001b[31m',
+      '...',
+      '__proto__',
+      'é'.repeat(120),
+    ),
   },
   {
     weight: 1,

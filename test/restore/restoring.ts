@@ -33,7 +33,7 @@ export async function restored(
   into?: string,
 ) {
   const folder = into ?? path.join(await temporaryFolder(), 'restored');
-  const failed: Record<string, string> = {};
+  const failed: Record<string, string> = Object.create(null);
   const result = await restoreTree(repository, snapshot, folder, {
     ...options,
     onFailed: (at, error) => {
