@@ -25,6 +25,9 @@ export const CACHE_PARTS = 16 + 16 ** PART_DIGITS_MAX;
 /** No writer of a small file takes longer. */
 const TEMPORARY_AGE_MS = 60 * 60 * 1000;
 
+/** A few in a row come about where processes delete the folder and make it all the time. */
+const MAKE_TRIES_MAX = 10;
+
 export interface DiskCacheOptions {
   /** Made when it is not there. */
   readonly folder: string;
@@ -46,10 +49,16 @@ function partOf(prefix: string): string {
   return prefix.slice(0, PART_DIGITS_MAX);
 }
 
-/** Node says of a folder that is deleted while it is made that it is none; when it says so again, it is true. */
+/** Node says of a folder that is deleted while it is made that it is none; when it says so each time, it is true. */
 async function makeFolder(folder: string): Promise<void> {
-  const make = () => mkdir(folder, { recursive: true, mode: 0o700 });
-  await make().catch(make);
+  for (let tries = 1; ; tries += 1) {
+    try {
+      await mkdir(folder, { recursive: true, mode: 0o700 });
+      return;
+    } catch (error) {
+      if (tries === MAKE_TRIES_MAX) throw error;
+    }
+  }
 }
 
 export class DiskCache {

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { LOCATION_BYTES } from '../../src/chunks/location.ts';
 import { chooseEvicted, type UsedFile } from '../../src/index/bounded-folder.ts';
 import { CACHE_PARTS, DiskCache } from '../../src/index/disk-cache.ts';
@@ -14,6 +14,21 @@ import { numberSettings } from '../../src/settings.ts';
 import { temporaryPath } from '../../src/storage/local-files.ts';
 import { temporaryFolder } from '../kit/local-tree.ts';
 import { bodyOf, type CacheUse, useCache } from './cache-user.ts';
+
+/** What `mkdir` says, one call after another, before it makes a folder. */
+const refusals = vi.hoisted((): string[] => []);
+
+vi.mock('node:fs/promises', async (original) => {
+  const fs = await original<typeof import('node:fs/promises')>();
+  return {
+    ...fs,
+    async mkdir(...args: Parameters<typeof mkdir>) {
+      const code = refusals.pop();
+      if (code !== undefined) throw Object.assign(new Error(code), { code });
+      return await fs.mkdir(...args);
+    },
+  };
+});
 
 const run = promisify(execFile);
 const cacheUser = fileURLToPath(new URL('cache-user.ts', import.meta.url));
@@ -198,6 +213,22 @@ describe('a cache folder', () => {
     }
     expect(deleted).toBeGreaterThan(5);
     for (const use of await using) expect(use).toMatchObject({ wrong: 0, warnings: [] });
+  });
+
+  test('may be deleted each time it is made, a few times in a row', async () => {
+    const folder = await temporaryFolder();
+    const warnings: string[] = [];
+    const cache = new DiskCache({
+      folder,
+      bytesMax: CACHE_PARTS * 1000,
+      scope: 'one',
+      onWarning: ({ code }) => warnings.push(code),
+    });
+    refusals.push('ENOTDIR', 'ENOTDIR', 'ENOTDIR', 'ENOTDIR', 'ENOTDIR');
+    await cache.write('a', '1', Buffer.alloc(10));
+    expect(refusals).toEqual([]);
+    expect(warnings).toEqual([]);
+    expect(await namesIn(folder)).toHaveLength(1);
   });
 
   test.runIf(process.platform !== 'win32')('on a disk that is full is given up once, and nothing is left', async () => {
