@@ -9,5 +9,7 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    // What is waited for comes in milliseconds, and late where the machine has much else to do.
+    expect: { poll: { timeout: 20_000 } },
   },
 });

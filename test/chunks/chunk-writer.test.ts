@@ -143,7 +143,7 @@ describe('a chunk is reported', () => {
     const writer = createChunkWriter(store, keys, smallSizes, onStored);
     await writer.add(hashOf(slow), slow);
     await writer.add(hashOf(failing), failing);
-    await vi.waitFor(() => expect(writer.add(hashOf(slow), slow)).rejects.toBe(failure));
+    await vi.waitFor(() => expect(writer.add(hashOf(slow), slow)).rejects.toBe(failure), { timeout: 20_000 });
     gate.resolve();
     await expect(writer.finish()).rejects.toBe(failure);
     expect((await listed(store)).length).toBe(1);
@@ -236,7 +236,7 @@ describe('back-pressure', () => {
         accepted += 1;
       }
     })();
-    await vi.waitFor(() => expect(active).toBe(uploadsInFlightMax));
+    await expect.poll(() => active).toBe(uploadsInFlightMax);
     await new Promise((resolve) => setImmediate(resolve));
     expect(accepted).toBe(uploadsInFlightMax);
     gate.resolve();

@@ -1,6 +1,6 @@
 /** Publishes of one source exclude each other, say for whom they wait, and rest on no lock. */
 import { setTimeout as pause } from 'node:timers/promises';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { FirnError } from '../../src/errors.ts';
 import { planPublish, wholeIndex } from '../../src/publish/plan.ts';
 import type { PlanReference } from '../../src/publish/plan-blob.ts';
@@ -184,7 +184,7 @@ describe('a publisher that has lost its lock', () => {
       pause(600_000, undefined, { signal }),
     );
     const failure = expect(working).rejects.toMatchObject({ code: 'FIRN_LOCK_LOST' });
-    await vi.waitUntil(async () => (await world.locks())[0]?.last?.owner === 'ann');
+    await expect.poll(async () => (await world.locks())[0]?.last?.owner).toBe('ann');
     await world.state.breakLease(`locks/${LOCK}`);
     await world.clock.advance(20_000);
     await failure;
