@@ -25,14 +25,17 @@ it('a journal tells what it wrote, how long that took, and what waits', async ()
     queue: { records: 0, bytes: 0, recordsPeak: 0, bytesPeak: 0 },
   });
   const bytes = encodeRecord(upload('a')).length;
+  const began = performance.now();
   await journal.append([upload('0')]);
   const appends = ['a', 'b', 'c', 'd', 'e'].map((name) => journal.append([upload(name)]));
   expect(journal.metrics().queue).toMatchObject({ records: 4, bytes: 4 * bytes });
   await Promise.all(appends);
+  const tookMs = performance.now() - began;
   const { flushMs, ...metrics } = journal.metrics();
   expect(metrics).toMatchObject({ records: 6, bytes: 6 * bytes, flushes: 3, queue: { records: 0, recordsPeak: 4 } });
   expect(flushMs.p50).toBeGreaterThan(19);
   expect(flushMs.p99).toBeGreaterThanOrEqual(flushMs.p50);
   expect(flushMs.max).toBeGreaterThanOrEqual(flushMs.p99);
-  expect(flushMs.max).toBeLessThan(5_000);
+  // Exact to one percent.
+  expect(flushMs.max).toBeLessThanOrEqual(tookMs * 1.01);
 });

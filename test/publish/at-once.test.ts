@@ -48,7 +48,7 @@ test('each waits until the other has begun, and the publish ends all the same', 
   await archiveAll(repository, 'src');
   const published = await publishSource(repository, 'src');
   expect(await contentOf(repository, published!.snapshot!)).toEqual({ a: 'one' });
-}, 10_000);
+});
 
 test.each(steps)('one that fails after the other has ended leaves no snapshot (%s)', async (failing) => {
   const othersEnded = Promise.withResolvers<void>();

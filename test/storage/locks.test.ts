@@ -525,14 +525,14 @@ describe('on Azurite', () => {
     return over;
   };
 
-  test('contenders take turns', async () => {
+  test('contenders take turns', { timeout: 120_000 }, async () => {
     const over = await container();
     let holders = 0;
     const tokens: number[] = [];
     await Promise.all(
       Array.from({ length: 6 }, async (_, i) => {
         const locks = createLocks(over, { owner: `contender ${i}` });
-        await using lock = await locks.acquire('publish', { reason, waitMsMax: 25_000 });
+        await using lock = await locks.acquire('publish', { reason, waitMsMax: 100_000 });
         holders += 1;
         expect(holders).toBe(1);
         tokens.push(lock.token);
