@@ -86,13 +86,17 @@ export async function startFaultyProxy(connectionString: string): Promise<Faulty
             const at = fault.byte % piece.length;
             piece.writeUInt8(piece.readUInt8(at) ^ (1 << fault.bit), at);
           }
-          if (outgoing.destroyed) return;
           const rest = cutAfter === undefined ? piece.length : cutAfter - sent;
+          // Below zero it is cut, and the connection breaks when that is written.
+          if (outgoing.destroyed || rest < 0) return;
           sent += piece.length;
           if (rest >= piece.length) outgoing.write(piece);
           else outgoing.write(piece.subarray(0, rest), () => incoming.socket.destroy());
         });
-        answer.on('end', () => outgoing.end());
+        answer.on('end', () => {
+          // An end after the cut would make a shorter body of it, and a whole one where its length is not told.
+          if (cutAfter === undefined || sent <= cutAfter) outgoing.end();
+        });
       },
     );
     onward.on('error', () => incoming.socket.destroy());
