@@ -6,13 +6,13 @@
  * that read; and that memory is bounded by the cache and what is being read. It does not look anything up, and does not
  * try another place when a chunk is damaged.
  */
-import { LRUCache } from 'lru-cache';
 import { FirnError, isFirnError } from '../errors.ts';
 import { FRAME_RAW_BYTES_MAX, openFrame, openFrames, sealedFrameBytes } from '../sealing/frame.ts';
 import { freeBuffer } from '../sealing/free-buffer.ts';
 import type { Keys } from '../sealing/keys.ts';
 import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
 import { chunkBlobName } from './chunk-blobs.ts';
+import { FrameCache, type HeldFrame } from './frame-cache.ts';
 import type { ChunkLocation } from './location.ts';
 import { createSharedCalls } from './shared-calls.ts';
 import { type FramePlace, SpanReader } from './span-reader.ts';
@@ -25,11 +25,16 @@ export interface ChunkReader {
    */
   expect(locations: readonly ChunkLocation[]): () => void;
   /**
-   * A chunk of at most 16 MiB. The buffer may be shared with other readers: it must not be changed, and whoever keeps it
-   * for long should keep a copy.
+   * A chunk of at most 16 MiB. The memory may be shared with other readers: it must not be changed, and whoever keeps it
+   * for long should keep a copy. To be given back, best of all.
    * @throws FIRN_CHUNK_DAMAGED, FIRN_SEAL_BROKEN, FIRN_BLOB_DAMAGED, FIRN_BLOB_MISSING, FIRN_BLOB_OFFLINE.
    */
   read(location: ChunkLocation, options?: CallOptions): Promise<Buffer>;
+  /**
+   * Says that nobody will look any more at what `read` gave, this very buffer: not the caller, nor whom he passed it to,
+   * nor a call of the system. Its memory may be gone then. Does nothing with any other buffer.
+   */
+  giveBack(bytes: Uint8Array): void;
   /**
    * A chunk of any length, in memory bounded by a frame. It ends with an error when the bytes do not have the hash: what
    * was taken before that must not be trusted. Errors as `read`.
@@ -46,33 +51,25 @@ export interface ChunkReaderOptions {
 export const READ_BYTES_MAX = FRAME_RAW_BYTES_MAX;
 
 export function createChunkReader(data: BlobStore, keys: Keys, options: ChunkReaderOptions): ChunkReader {
-  const { cacheBytesMax } = options;
-  const cache =
-    cacheBytesMax > 0
-      ? new LRUCache<string, Buffer>({ maxSize: cacheBytesMax, sizeCalculation: (raw) => Math.max(1, raw.length) })
-      : undefined;
-  const calls = createSharedCalls<Buffer>();
+  const cache = new FrameCache(options.cacheBytesMax);
+  const calls = createSharedCalls<HeldFrame>();
   const spans = new SpanReader(data);
 
   function keyOf({ blob, kind, frameOffset, frameBytes, rawBytes }: ChunkLocation): string {
     return `${kind} ${blob} ${frameOffset} ${frameBytes} ${kind === 'large' ? rawBytes : ''}`;
   }
 
-  /** The raw bytes that hold the chunk: its frame, or the whole of a large chunk. */
-  async function rawAround(location: ChunkLocation, signal: AbortSignal | undefined): Promise<Buffer> {
-    const { kind } = location;
+  /** So many bytes at this place in the frame of the chunk, or in the whole of a large chunk. */
+  async function lend(location: ChunkLocation, from: number, bytes: number, signal: AbortSignal | undefined) {
     const key = keyOf(location);
-    const cached = cache?.get(key);
-    if (cached) return cached;
-    return await calls.join(
-      key,
-      async (sharedSignal) => {
-        const raw = await (kind === 'large' ? readLarge(location, sharedSignal) : readFrame(location, sharedSignal));
-        cache?.set(key, raw);
-        return raw;
-      },
-      signal,
-    );
+    const open = async (sharedSignal: AbortSignal) =>
+      cache.add(key, await (location.kind === 'large' ? readLarge : readFrame)(location, sharedSignal));
+    for (;;) {
+      const frame = cache.get(key) ?? (await calls.join(key, open, signal));
+      const lent = cache.lend(frame, from, from + bytes);
+      // Another that shared the call may have been done with the frame before this one came to it.
+      if (lent !== undefined) return lent;
+    }
   }
 
   async function readFrame(location: ChunkLocation, signal: AbortSignal): Promise<Buffer> {
@@ -121,9 +118,7 @@ export function createChunkReader(data: BlobStore, keys: Keys, options: ChunkRea
     const { hash, kind, offsetInFrame, rawBytes } = location;
     if (rawBytes > READ_BYTES_MAX) throw new RangeError(`A chunk over ${READ_BYTES_MAX} bytes is to be streamed.`);
     signal?.throwIfAborted();
-    const raw = await rawAround(location, signal);
-    const from = kind === 'large' ? 0 : offsetInFrame;
-    const bytes = raw.subarray(from, from + rawBytes);
+    const bytes = await lend(location, kind === 'large' ? 0 : offsetInFrame, rawBytes, signal);
     if (bytes.length !== rawBytes || keys.hash(bytes) !== hash) throw damaged(location);
     return bytes;
   }
@@ -132,12 +127,14 @@ export function createChunkReader(data: BlobStore, keys: Keys, options: ChunkRea
     expect: (locations) =>
       spans.expect(
         locations
-          .filter((location) => location.kind === 'tar' && cache?.has(keyOf(location)) !== true)
+          .filter((location) => location.kind === 'tar' && !cache.has(keyOf(location)))
           .map(placeOf)
           .filter(({ bytes }) => isOfSomeFrame(keys, bytes)),
       ),
 
     read,
+
+    giveBack: (bytes) => cache.giveBack(bytes),
 
     async *stream(location, callOptions = {}) {
       const { blob, kind, hash, rawBytes } = location;

@@ -8,9 +8,13 @@
  * span, or in one that could not be read, or that lies too far behind others that nobody took, is read by itself, and its
  * error is the frame's own. Memory is bounded by `heldBytesMax`, one frame for each who waits, and what a connection buffers.
  */
+import { freeBuffer } from '../sealing/free-buffer.ts';
 import { abortable } from '../storage/abortable.ts';
 import type { BlobStore, CallOptions } from '../storage/blob-store.ts';
 import { sum } from './chunk-blobs.ts';
+
+/** Of most pieces of a long answer: what Node.js reads from a socket at once. */
+const SOCKET_PIECE_BYTES = 64 * 1024;
 
 /** In bytes. */
 export interface SpanLimits {
@@ -238,6 +242,8 @@ class Pieces {
       const copied = piece.copy(whole, filled);
       this.#rest = piece.subarray(copied);
       filled += copied;
+      // A part may share its memory with pieces that are still to come.
+      if (copied === piece.buffer.byteLength) freeBuffer(piece, SOCKET_PIECE_BYTES);
     }
     return whole;
   }

@@ -240,6 +240,7 @@ class Restore {
         const short = await readShortFile(this.#reading, path, entry, { signal, location });
         await this.#target.writeFile(path, entry, short ?? this.#counted(path, entry, signal), { signal });
         this.#bytesWritten += short?.length ?? 0;
+        if (short !== undefined) this.#reading.chunks.giveBack(short);
         this.#files += 1;
         this.#bytes += entry.bytes;
       }
@@ -254,7 +255,9 @@ class Restore {
   async *#counted(path: string, entry: FileEntry, signal: AbortSignal): AsyncGenerator<Buffer> {
     for await (const piece of readFileContent(this.#reading, path, entry, { signal })) {
       yield piece;
+      // It is written when the next is asked for.
       this.#bytesWritten += piece.length;
+      this.#reading.chunks.giveBack(piece);
       this.#tell(path);
     }
   }

@@ -35,6 +35,7 @@ export interface RestoreTarget {
   makeFolder(at: string, attributes: EntryAttributes): Promise<void>;
   /** Gives a folder its mode and time; after everything in it was written. Nothing to do where it is not there. */
   finishFolder?(at: string, attributes: EntryAttributes): Promise<void>;
+  /** When it resolves, all of the content is written, and a piece of it is when the next is asked for; nothing is kept of either. */
   writeFile(
     at: string,
     attributes: EntryAttributes & Partial<Pick<FileEntry, 'bytes'>>,

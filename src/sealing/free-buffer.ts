@@ -10,8 +10,11 @@ import { isMarkedAsUntransferable } from 'node:worker_threads';
 /** In bytes; less is not worth it. */
 const LEAST_BYTES = 128 * 1024;
 
-/** The buffer, and every other view of its memory, is empty afterwards. Short ones and those in Node's pool stay as they are. */
-export function freeBuffer({ buffer, byteOffset }: Uint8Array): void {
-  if (buffer.byteLength < LEAST_BYTES || byteOffset !== 0 || !(buffer instanceof ArrayBuffer)) return;
+/**
+ * The buffer, and every other view of its memory, is empty afterwards. Those shorter than `leastBytes` and those in Node's
+ * pool stay as they are.
+ */
+export function freeBuffer({ buffer, byteOffset }: Uint8Array, leastBytes = LEAST_BYTES): void {
+  if (buffer.byteLength < leastBytes || byteOffset !== 0 || !(buffer instanceof ArrayBuffer)) return;
   if (!isMarkedAsUntransferable(buffer)) buffer.transfer(0);
 }

@@ -108,7 +108,10 @@ export interface BlobContent {
 }
 
 export interface BlobStream {
-  /** Ends with an error rather than early when the connection breaks for good. Destroyed by leaving the loop. */
+  /**
+   * Ends with an error rather than early when the connection breaks for good. Destroyed by leaving the loop. The pieces are
+   * their reader's own; those that are not all of their `ArrayBuffer` may share it with others.
+   */
   readonly body: AsyncIterable<Buffer>;
   readonly properties: BlobProperties;
 }

@@ -1,9 +1,12 @@
 /** What spans promise on their own; what they are for, `chunk-reader.test.ts` shows. */
+import { Readable } from 'node:stream';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type FramePlace, SpanReader } from '../../src/chunks/span-reader.ts';
 import type { ReadOptions } from '../../src/storage/blob-store.ts';
 import { testSeed } from '../kit/random.ts';
+
+type SpanData = ConstructorParameters<typeof SpanReader>[0];
 
 const LIMITS = { spanBytesMax: 40, heldBytesMax: 100 };
 const BLOB_BYTES = 200;
@@ -50,7 +53,7 @@ function slowStorage(options: { readonly fails?: (name: string, at: number) => b
     await settle();
     while (waiting.length > 0) await answer();
   };
-  const data = { readStream } as unknown as ConstructorParameters<typeof SpanReader>[0];
+  const data = { readStream } as unknown as SpanData;
   return { data, reads, answer, answerAll, settle, openStreams: () => streams };
 }
 
@@ -254,4 +257,20 @@ test('in any order a frame is given as it is or not at all, memory is bounded, a
     }),
     { numRuns: 300, ...(testSeed !== undefined && { seed: testSeed }) },
   );
+});
+
+test('a piece is given back when it was copied, but not where it is a part of memory that others may share', async () => {
+  const whole = Array.from({ length: 4 }, (_, n) => Buffer.alloc(64 * 1024, n));
+  const parts = Buffer.alloc(256 * 1024, 9);
+  const pieces = [...whole, parts.subarray(0, 64 * 1024), parts.subarray(64 * 1024)];
+  const content = Buffer.concat(pieces);
+  const data = { readStream: async () => ({ body: Readable.from(pieces) }) } as unknown as SpanData;
+  const reader = new SpanReader(data, { spanBytesMax: content.length, heldBytesMax: content.length });
+  const places = [0, 1, 2, 3].map((n) => place('a', n * 128 * 1024, 128 * 1024));
+  reader.expect(places);
+  const taken = [];
+  for (const each of places) taken.push(await reader.take(each));
+  expect(Buffer.concat(taken.map((bytes) => bytes ?? Buffer.alloc(0))).equals(content)).toBe(true);
+  expect(whole.map(({ length }) => length)).toEqual([0, 0, 0, 0]);
+  expect(parts.length).toBe(256 * 1024);
 });

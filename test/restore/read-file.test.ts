@@ -56,6 +56,7 @@ function fileOf(chunks: readonly string[], options: { budget?: number; rawBytes?
       return () => void expected.push('over');
     },
     read: async ({ hash }, call) => contentOf(hash, call?.signal),
+    giveBack() {},
     async *stream({ hash }, call) {
       const content = contentOf(hash, call?.signal);
       for (let at = 0; at < content.length; at += 2) yield content.subarray(at, at + 2);

@@ -7,7 +7,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { archiveAndPublish } from '../../src/cli/archive-and-publish.ts';
 import { ChunkIndex } from '../../src/index/chunk-index.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
-import type { Containers } from '../../src/repository.ts';
+import type { Containers, Repository } from '../../src/repository.ts';
 import { restoreTree } from '../../src/restore/restore-tree.ts';
 import type { Snapshot } from '../../src/snapshots/snapshot.ts';
 import { pseudoRandomBytes } from '../chunks/bytes.ts';
@@ -16,7 +16,6 @@ import { describeTree, filesIn, type LocalTree, makeTree, removeFolder, temporar
 import { createMemoryAccount } from '../kit/memory-blob-store.ts';
 import { archiveAll, createTestRepository, upload } from '../kit/repository.ts';
 import { anyFolder } from './arbitrary-folders.ts';
-
 import { archived, restored, smallChunks } from './restoring.ts';
 
 describe('restoring a snapshot', () => {
@@ -146,6 +145,34 @@ describe('restoring a snapshot', () => {
     for await (const { bytes } of repository.data.store.list({ prefix: 'chunks/' })) bytesStored += bytes;
     expect(bytesStored).toBeGreaterThan(5_000_000);
     expect(bytesRead).toBe(bytesStored);
+  });
+
+  it('gives back every chunk when it is written, of short files and of long ones, and none before', async () => {
+    const tree = Object.fromEntries(
+      Array.from({ length: 40 }, (_, n) => [`${n}`, `file ${n} `.repeat(n % 8 === 0 ? 8_000 : 100 * n)]),
+    );
+    const { repository, snapshot } = await archived(tree, { chunking: smallChunks });
+    const { chunks } = repository;
+    let lent = 0;
+    const spoiling: Repository['chunks'] = {
+      ...chunks,
+      async read(location, options) {
+        lent += 1;
+        // As nobody else has it.
+        return Buffer.from(await chunks.read(location, options));
+      },
+      giveBack(bytes) {
+        lent -= 1;
+        bytes.fill(0);
+      },
+    };
+    for (const settings of [{ filesInFlightMax: 1 }, {}]) {
+      const restoring = { ...repository, chunks: spoiling, settings: { ...repository.settings, ...settings } };
+      const { files, failed } = await restored(restoring, snapshot);
+      expect(failed).toEqual({});
+      expect(files).toEqual(tree);
+      expect(lent).toBe(0);
+    }
   });
 
   it('stops when it is cancelled, and leaves no half of a file', async () => {

@@ -413,6 +413,17 @@ export function blobStoreConformance(label: string, subject: ConformanceSubject)
         await store.create('a', body);
         const { body: whole } = await store.readStream('a');
         expect(Buffer.concat(await Array.fromAsync(whole)).equals(body)).toBe(true);
+        // Each piece is its reader's own, and what becomes of it changes neither the blob nor the pieces after it.
+        const { body: overwritten } = await store.readStream('a');
+        let at = 0;
+        for await (const piece of overwritten) {
+          expect(piece.equals(body.subarray(at, at + piece.length))).toBe(true);
+          at += piece.length;
+          piece.fill(0);
+          if (piece.buffer instanceof ArrayBuffer && piece.length === piece.buffer.byteLength) piece.buffer.transfer(0);
+        }
+        expect(at).toBe(body.length);
+        expect((await store.read('a')).body.equals(body)).toBe(true);
         const { body: left } = await store.readStream('a', { offset: 5 });
         let seen = 0;
         for await (const piece of left) {
