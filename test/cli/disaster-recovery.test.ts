@@ -57,4 +57,4 @@ test('with only the data container and the passphrase, every snapshot is restore
   expect((await after('snapshots', '--json')).json).toEqual(snapshots);
   expect(await after('archive', first, '--source', 'docs')).toMatchObject({ code: 0 });
   expect((await after('snapshots', '--json')).json.at(-1)).toMatchObject({ parent: snapshots[1]?.id });
-}, 60_000);
+});

@@ -40,7 +40,7 @@ describe('firn repair-index', () => {
     expect(await firn('cat', 'latest', 'a')).toMatchObject({ code: 0, stdout: 'one' });
     expect(await firn('cat', 'latest', 'folder/b')).toMatchObject({ code: 0, stdout: 'two' });
     expect(await namesOf(state, 'repair')).toEqual([]);
-  }, 60_000);
+  });
 
   test('repairs one root, says what it did, and refuses what is no root', async () => {
     const { cli } = await createCli();

@@ -90,7 +90,7 @@ const POLL_MS = 20;
 
 /** Waits until the condition answers with something; the limit only ends a broken test. */
 export async function until<T>(what: string, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  const deadline = performance.now() + 60_000;
+  const deadline = performance.now() + 120_000;
   for (;;) {
     const found = await look();
     if (found !== undefined) return found;

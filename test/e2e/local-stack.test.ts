@@ -39,7 +39,7 @@ test('the demo archives, changes, publishes again, restores and compares a folde
   expect(code, output).toBe(0);
   expect(await readdir(work)).toEqual([]);
   expect(await describeTree(folder)).toEqual(before);
-}, 120_000);
+});
 
 test('a folder that does not exist ends the demo with wrong usage, and nothing is left behind', async () => {
   const work = await temporaryFolder();
@@ -47,7 +47,7 @@ test('a folder that does not exist ends the demo with wrong usage, and nothing i
   expect(output).toContain('does not exist');
   expect(code).toBe(2);
   expect(await readdir(work)).toEqual([]);
-}, 60_000);
+});
 
 test('a stack that is stopped and started again has its repository, and goes on with what was uploaded', async () => {
   const options = { folder: await temporaryFolder(), blobPort: 0, queuePort: 0, httpPort: 0 };
@@ -70,4 +70,4 @@ test('a stack that is stopped and started again has its repository, and goes on 
   } finally {
     await second.stop();
   }
-}, 120_000);
+});

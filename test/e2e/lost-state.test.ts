@@ -146,4 +146,4 @@ test('what was archived comes back whole when the state is lost but for its jour
     unreferenced: { blobs: 0 },
     waiting: { receipts: 0, batches: 0, openSources: 0, failedBatches: 0 },
   });
-}, 120_000);
+});

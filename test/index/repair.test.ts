@@ -268,7 +268,7 @@ describe('repair beside others', () => {
     }
     process.stdout.write(`${deaths.length} points at which a repair died, ${states.size} states that it left\n`);
     expect(states.size).toBeGreaterThan(25);
-  }, 60_000);
+  });
 
   test('two at once come to the right index and leave no marker', async () => {
     const { repository, reopen, state } = await publishedRepository();

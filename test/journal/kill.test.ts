@@ -76,4 +76,4 @@ it('everything that processes acknowledged before they were killed is there afte
     for (const { child } of all) child.kill('SIGKILL');
     await state.deleteContainer();
   }
-}, 60_000);
+});

@@ -6,7 +6,7 @@ import { type FunctionsHostProcess, type SpawnHostOptions, spawnFunctionsHost } 
 import { azuriteConnectionString, uniqueName } from '../kit/azurite.ts';
 
 const appRoot = fileURLToPath(new URL('./fixture-app', import.meta.url));
-const WAIT_MS_MAX = 20_000;
+const WAIT_MS_MAX = 120_000;
 
 export interface Fixture {
   /** What the host keeps for itself lies under this name. */

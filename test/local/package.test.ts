@@ -86,7 +86,7 @@ test('a deployment in small: POST /api/repository creates the repository once, a
   await host.stop();
   expect(collector.metrics()).toContainEqual(expect.objectContaining({ name: 'firn.files', value: 2 }));
   expect(collector.spans().map(({ name }) => name)).toContain('commitSnapshot');
-}, 60_000);
+});
 
 test('without a passphrase, POST /api/repository creates nothing and says what is missing', async () => {
   const environment = {
@@ -100,7 +100,7 @@ test('without a passphrase, POST /api/repository creates nothing and says what i
     status: 409,
     body: { error: 'FIRN_REPOSITORY_ENCRYPTED' },
   });
-}, 60_000);
+});
 
 test('a folder without a package says how to build one', async () => {
   await expect(hostFunctions({}, { packageFolder: folder })).rejects.toMatchObject({

@@ -99,7 +99,7 @@ test('wherever a repair comes upon a publish, no shard is written by one while t
   }
   expect(requests).toBeGreaterThan(20);
   expect(refused).toBeGreaterThan(5);
-}, 60_000);
+});
 
 describe('a repair', () => {
   test('waits for a publish that is at its commit, says for whom, and then repairs', async () => {
