@@ -15,6 +15,8 @@ test('POST brings back an index that was deleted; the timer finishes a repair th
   await hosted.publish('docs');
   const snapshot = await hosted.published('docs', undefined);
   const before = await entriesOf(repository);
+  // Two, unless the key of this repository leads both chunks to one root.
+  const shards = await namesOf(state, 'chunk-index/');
 
   await deleteAll(state, 'chunk-index/');
   const wrong = await fetch(`${hosted.stack.hostUrl}/api/repair-index?root=xyz`, { method: 'POST' });
@@ -27,7 +29,7 @@ test('POST brings back an index that was deleted; the timer finishes a repair th
   });
   await until('the index is back', async () => {
     const names = await namesOf(state, 'chunk-index/');
-    return names.length === before.length && (await findRepairMarker(state)) === undefined ? true : undefined;
+    return names.length === shards.length && (await findRepairMarker(state)) === undefined ? true : undefined;
   });
   expect(await entriesOf(repository)).toEqual(before);
   expect(await contentOf(repository, snapshot)).toEqual({ a: 'one', b: 'two' });
@@ -36,4 +38,4 @@ test('POST brings back an index that was deleted; the timer finishes a repair th
   await takeRepairMarker(state, { started: 'then', owner: 'dead', roots: undefined });
   await until('the timer has finished it', async () => ((await findRepairMarker(state)) ? undefined : true));
   expect(await entriesOf(repository)).toEqual(before);
-}, 120_000);
+});
