@@ -2,12 +2,19 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { emptied, eventually, type Fixture, send, startFixture } from './fixture.ts';
 
 let app: Fixture;
-const LEASE_SECONDS = 1;
+/** A host that is held up for less than two thirds of it renews in time. */
+const LEASE_SECONDS = 6;
+/** With one message of that lease; the other tests take about as long. */
+let patient: Fixture;
+let patientSince: number;
 
 beforeAll(async () => {
-  app = await startFixture({ messageLeaseSeconds: LEASE_SECONDS });
+  [app, patient] = await Promise.all([startFixture(), startFixture({ messageLeaseSeconds: LEASE_SECONDS })]);
+  await send(patient.jobs, { id: 'long', gate: 'long' });
+  await patient.effectsOf('job', 'long');
+  patientSince = performance.now();
 });
-afterAll(() => app.stop());
+afterAll(() => Promise.all([app.stop(), patient.stop()]));
 
 test('a message is delivered once, with its trigger metadata, and deleted', async () => {
   await send(app.jobs, { id: 'one' });
@@ -35,19 +42,6 @@ test('a message whose function fails is delivered maxDequeueCount times and then
   expect(await app.effects('job-done', 'failing')).toEqual([]);
 });
 
-test('a message stays hidden for as long as its function runs', async () => {
-  const sentAt = Date.now();
-  await send(app.jobs, { id: 'long', gate: 'long' });
-  await app.effectsOf('job', 'long');
-  await eventually('more than two leases are over', async () =>
-    Date.now() - sentAt > LEASE_SECONDS * 2_500 ? true : undefined,
-  );
-  await app.openGate('long');
-  await app.effectsOf('job-done', 'long');
-  await emptied(app.jobs);
-  expect(await app.effects('job', 'long')).toHaveLength(1);
-});
-
 test('a message that is not base64 goes to the poison queue as it is', async () => {
   await app.jobs.sendMessage('{"id":"raw"}');
   const poison = await eventually('the line about it', async () =>
@@ -65,7 +59,10 @@ test('messages run side by side up to batchSize and newBatchThreshold', async ()
     return counts.filter((n) => n > 0).length;
   };
   // 4 are fetched while no more than 2 run, so at most 6 run at once.
-  await eventually('as many as may run', async () => ((await begun()) >= 4 ? true : undefined));
+  await eventually('no more may be fetched', async () => ((await begun()) > 2 ? true : undefined));
+  // What comes to another queue later than all of them has its turn meanwhile.
+  await send(app.copies, { id: 'meanwhile' });
+  await app.effectsOf('copied', 'meanwhile');
   expect(await begun()).toBeLessThanOrEqual(6);
   await app.openGate('side');
   for (const id of ids) await app.effectsOf('job-done', id);
@@ -115,6 +112,18 @@ test('a message that a killed host held is delivered again by the next one', asy
   await other.openGate('killed');
   await other.start();
   await other.effectsOf('job-done', 'killed');
-  expect(await other.effects('job', 'killed')).toHaveLength(2);
+  // More often where a host was held up for as long as its lease.
+  const seen = (await other.effects('job', 'killed')) as { metadata: { dequeueCount: number } }[];
+  expect(seen.map(({ metadata }) => metadata.dequeueCount)).toEqual(expect.arrayContaining([1, 2]));
   await other.stop();
+});
+
+test('a message stays hidden for as long as its function runs', async () => {
+  await eventually('more than a lease is over', async () =>
+    performance.now() - patientSince > LEASE_SECONDS * 1_200 ? true : undefined,
+  );
+  await patient.openGate('long');
+  await patient.effectsOf('job-done', 'long');
+  await emptied(patient.jobs);
+  expect(await patient.effects('job', 'long')).toHaveLength(1);
 });
