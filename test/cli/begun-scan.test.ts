@@ -44,14 +44,23 @@ it('where the head cannot be asked for, the folder is looked at when the reposit
 /** Runs `firn archive`, and something else once its key has been read; the folder has been looked at by then. */
 async function archiveWhile(somethingElse: () => Promise<unknown>): Promise<Record<string, unknown> | undefined> {
   let times = 0;
+  const headAsked = Promise.withResolvers<void>();
   const containers: Containers = {
     container: (name) =>
       intercept(account.container(name), {
+        async properties(next, blob, options) {
+          try {
+            return await next(blob, options);
+          } finally {
+            if (blob.startsWith('heads/')) headAsked.resolve();
+          }
+        },
         async read(next, blob, options) {
           const answer = await next(blob, options);
           if (blob.startsWith('keys/') && times === 0) {
             times += 1;
-            // It looks at one entry in each turn at least.
+            // Behind that nothing takes a thread: it looks at one entry in each turn at least.
+            await headAsked.promise;
             for (let turns = 0; turns < 100; turns += 1) await nextTurn();
             await somethingElse();
           }
