@@ -47,6 +47,9 @@ vi.mock('node:crypto', async (original) => ({
   randomBytes: (bytes: number) => Buffer.from(Array.from({ length: bytes }, () => random(256))),
 }));
 
+/** Some answers are good for a second. */
+vi.spyOn(performance, 'now').mockImplementation(() => current?.clock.now() ?? 0);
+
 const SCHEDULES = isComplete ? 300 : 6;
 /** Small batches, and a snapshot of each: so a slow publisher may meet the second of a fast one. */
 const environment = { FIRN_BATCH_RECORDS_MAX: '3', FIRN_PUBLISH_RECEIPTS_MAX: '1' };
