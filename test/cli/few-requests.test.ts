@@ -1,5 +1,5 @@
 /** How often an archive of a folder asks the storage: on a distant one, each time is a wait. */
-import { beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test, vi } from 'vitest';
 import { archiveAndPublish } from '../../src/cli/archive-and-publish.ts';
 import type { Containers, Repository } from '../../src/repository.ts';
 import { hooked } from '../index/index-kit.ts';
@@ -21,6 +21,8 @@ function file(content: string): LocalNode {
 const addOneMore = () => makeTree(folder, { 'one more': file('one more') });
 
 beforeEach(async () => {
+  // After a second whether a repair runs is asked again.
+  vi.spyOn(performance, 'now').mockReturnValue(0);
   const names = Array.from({ length: FILES }, (_, n) => String(n));
   folder = await temporaryFolderOf(Object.fromEntries(names.map((name) => [name, file(`the content of ${name}`)])));
   const account = createMemoryAccount();
