@@ -50,14 +50,7 @@ export function start(command: string, args: readonly string[], options: RunOpti
     child.once('close', (code, signal) => resolve(code ?? signal));
   });
   onTestFinished(() => {
-    for (const each of [...descendantsIn(processes(), pid), pid]) {
-      try {
-        process.kill(each, 'SIGKILL');
-      } catch (error) {
-        // It has ended by itself.
-        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-      }
-    }
+    for (const each of [...descendantsIn(processes(), pid), pid]) end(each);
   });
   return {
     child,
@@ -106,8 +99,17 @@ function remember(pid: number): void {
   remembered.add(pid);
   onTestFinished(() => {
     remembered.delete(pid);
-    if (isAlive(pid)) process.kill(pid, 'SIGKILL');
+    if (isAlive(pid)) end(pid);
   });
+}
+
+function end(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    // It has ended by itself.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
 }
 
 function descendantsIn(table: readonly ProcessRow[], pid: number): number[] {
@@ -131,7 +133,7 @@ export function isAlive(pid: number): boolean {
 
 /** Waits until the condition answers with something; the limit only ends a broken test. */
 export async function until<T>(what: string, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  const deadline = performance.now() + 60_000;
+  const deadline = performance.now() + 120_000;
   for (;;) {
     const found = await look();
     if (found !== undefined) return found;
