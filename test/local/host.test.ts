@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { spawnFunctionsHost } from '../../src/local/host-client.ts';
 import { azuriteConnectionString } from '../kit/azurite.ts';
+import { isAlive } from './child-processes.ts';
 import { eventually, send, startFixture } from './fixture.ts';
 
 const appRoot = fileURLToPath(new URL('./fixture-app', import.meta.url));
@@ -87,16 +88,7 @@ test('the host ends when its parent is killed', async () => {
     execArgv: [],
   });
   const [pid] = (await once(parent, 'message')) as [number];
-  expect(isRunning(pid)).toBe(true);
+  expect(isAlive(pid)).toBe(true);
   parent.kill('SIGKILL');
-  await eventually('the host has ended', async () => (isRunning(pid) ? undefined : true));
+  await eventually('the host has ended', async () => (isAlive(pid) ? undefined : true));
 });
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
