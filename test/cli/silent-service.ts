@@ -1,4 +1,4 @@
-/** A storage service that takes connections and never answers; once it is stopped, one that cannot be reached. */
+/** A storage service that takes connections and never answers. */
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 import { azuriteConnectionString } from '../kit/azurite.ts';
@@ -6,8 +6,6 @@ import { azuriteConnectionString } from '../kit/azurite.ts';
 export interface SilentService extends AsyncDisposable {
   /** To the run's account, at the address of this service. */
   readonly connectionString: string;
-  /** `127.0.0.1:<port>` */
-  readonly address: string;
   /** Resolves when somebody has connected. */
   readonly connected: Promise<unknown>;
 }
@@ -25,7 +23,6 @@ export async function startSilentService(): Promise<SilentService> {
   const address = `127.0.0.1:${bound.port}`;
   return {
     connectionString: azuriteConnectionString().replaceAll(/127\.0\.0\.1:\d+/g, address),
-    address,
     connected: once(server, 'connection'),
     async [Symbol.asyncDispose]() {
       for (const socket of sockets) socket.destroy();
