@@ -2,12 +2,12 @@
  * SIGINT, SIGTERM and SIGHUP as two requests: the first one asks to stop, a later one to stop at once.
  *
  * Ctrl-C in a terminal reaches a program that npm runs twice within moments, from the terminal and handed on by npm. So a
- * signal that follows the first within half a second says nothing new, and never ends the process by itself.
+ * signal that follows the first within two seconds says nothing new, and never ends the process by itself.
  *
  * A signal to npm alone may end npm and its shell and never arrive here. Then the process has lost its parent, which counts
  * as a request too. Started by anything else, it may well outlive its parent.
  */
-const REPEATED_MS_MAX = 500;
+const REPEATED_MS_MAX = 2_000;
 const PARENT_LOOK_MS = 500;
 
 export interface StopSignals {
