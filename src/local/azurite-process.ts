@@ -8,13 +8,16 @@
  */
 import { createRequire } from 'node:module';
 import { parseArgs } from 'node:util';
-import { FOLDER_IN_USE_LINE, lockFolder } from './folder-lock.ts';
+import { FOLDER_IN_USE_LINE, lockFolder, unlockFolder } from './folder-lock.ts';
 
 const SHUTDOWN_MS_MAX = 10_000;
-/** An earlier one that was not stopped in order needs a moment to save and end. */
-const LOCK_WAIT_MS_MAX = 4_000;
+/** An earlier one that was not stopped in order needs a moment to learn that its parent is gone. */
+const STAYS_WAIT_MS_MAX = 4_000;
+/** And then it saves and ends. */
+const LOCK_WAIT_MS_MAX = SHUTDOWN_MS_MAX + 5_000;
 
 process.once('disconnect', () => {
+  unlockFolder('lock-stays');
   const handled = process.emit('SIGTERM');
   if (!handled) process.exit(0);
   setTimeout(() => process.exit(1), SHUTDOWN_MS_MAX).unref();
@@ -25,7 +28,9 @@ if (!process.connected) process.exit(0);
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 
 const { location } = parseArgs({ options: { location: { type: 'string' } }, strict: false }).values;
-if (typeof location === 'string' && !lockFolder(location, LOCK_WAIT_MS_MAX)) {
+const isFree = (folder: string): boolean =>
+  lockFolder(folder, 'lock-stays', STAYS_WAIT_MS_MAX) && lockFolder(folder, 'lock', LOCK_WAIT_MS_MAX);
+if (typeof location === 'string' && !isFree(location)) {
   process.stderr.write(`${FOLDER_IN_USE_LINE}\n`, () => process.exit(1));
 } else {
   createRequire(import.meta.url)('azurite/dist/src/azurite.js');

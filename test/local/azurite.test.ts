@@ -10,6 +10,7 @@ import { BlobServiceClient } from '@azure/storage-blob';
 import { QueueServiceClient } from '@azure/storage-queue';
 import { afterEach, expect, test, vi } from 'vitest';
 import { startAzurite } from '../../src/local/azurite.ts';
+import { lockFolder, unlockFolder } from '../../src/local/folder-lock.ts';
 
 const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -55,6 +56,27 @@ test('what is stored in a folder is there after a restart', async () => {
   expect((await container.getBlockBlobClient('blob').downloadToBuffer()).toString()).toBe('still here');
 });
 
+test('it waits for an earlier one that does not stay and still writes to the folder', async () => {
+  const dataFolder = await mkdtemp(join(tmpdir(), 'firn-azurite-'));
+  cleanups.push(() => rm(dataFolder, { recursive: true, force: true }));
+  expect(lockFolder(dataFolder, 'lock', 0)).toBe(true);
+  let started = false;
+  const starting = startAzurite({ blobPort: 0, queuePort: 0, dataFolder }).finally(() => {
+    started = true;
+  });
+  await vi.waitUntil(
+    () => {
+      if (!lockFolder(dataFolder, 'lock-stays', 0)) return true;
+      unlockFolder('lock-stays');
+      return false;
+    },
+    { timeout: 60_000, interval: 20 },
+  );
+  expect(started).toBe(false);
+  unlockFolder('lock');
+  await using _ = await starting;
+});
+
 test.each(['blob', 'queue'] as const)(
   'a %s port that is in use is an error that names port and setting',
   async (service) => {
@@ -89,5 +111,5 @@ test('it does not outlive a parent that is killed', async () => {
 
   parent.kill('SIGKILL');
 
-  await vi.waitUntil(() => !isAlive(pid), { timeout: 15_000, interval: 20 });
+  await vi.waitUntil(() => !isAlive(pid), { timeout: 60_000, interval: 20 });
 });
