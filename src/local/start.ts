@@ -36,8 +36,10 @@ async function main(): Promise<number> {
     if (signals.stop.aborted && isFirnError(error, 'FIRN_CANCELLED')) return 0;
     throw error;
   }
-  const { repository } = settings;
-  say(welcome({ ...stack, cwd: process.cwd(), folder: options.folder, logFile: logPath, repository }));
+  if (!signals.stop.aborted) {
+    const { repository } = settings;
+    say(welcome({ ...stack, cwd: process.cwd(), folder: options.folder, logFile: logPath, repository }));
+  }
   try {
     return await stayUp(stack, signals);
   } finally {

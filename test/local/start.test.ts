@@ -10,14 +10,25 @@ import { clone, descendantRunning, descendants, isAlive, type Program, start, un
 const anyPorts = { FIRN_LOCAL_BLOB_PORT: '0', FIRN_LOCAL_QUEUE_PORT: '0', FIRN_HTTP_PORT: '0' };
 const RUNNING = 'bring them back';
 
-function startStack(folder: string, env: Record<string, string> = {}): Program {
-  return start(process.execPath, ['src/local/start.ts'], { env: { ...anyPorts, FIRN_LOCAL_FOLDER: folder, ...env } });
+function startStack(folder: string, env: Record<string, string> = {}, nodeOptions: readonly string[] = []): Program {
+  const args = [...nodeOptions, 'src/local/start.ts'];
+  return start(process.execPath, args, { env: { ...anyPorts, FIRN_LOCAL_FOLDER: folder, ...env } });
 }
 
 async function running(folder: string, env?: Record<string, string>): Promise<Program> {
   const program = startStack(folder, env);
   await program.says(RUNNING);
   return program;
+}
+
+/** Waits until it has ended. @returns the processes that were seen below it. */
+async function endedWithAll(program: Program): Promise<number[]> {
+  const below = new Set<number>();
+  await until('it ended', () => {
+    for (const pid of descendants(program.pid)) below.add(pid);
+    return isAlive(program.pid) ? undefined : true;
+  });
+  return [...below];
 }
 
 async function goneAll(pids: readonly number[]): Promise<void> {
@@ -39,18 +50,21 @@ async function runPrinted(program: Program, command: string, holes: Record<strin
   return shell.stdout();
 }
 
-/** Asks for a publish, as printed, until the snapshot has so many files. */
-async function published(program: Program, files: number): Promise<string> {
-  return await until(`a snapshot of ${files} files is listed`, async () => {
+/**
+ * Asks for a publish, as printed, until the snapshot has so many files, and this among its entries: uploads come one by one.
+ * @returns the list of its entries.
+ */
+async function published(program: Program, files: number, entry: RegExp): Promise<string> {
+  return await until(`a snapshot of ${files} files and ${entry} is listed`, async () => {
     await runPrinted(program, 'curl');
-    const listed = await runPrinted(program, 'npx firn snapshots');
-    return new RegExp(`\\bphotos +${files} `).test(listed) ? listed : undefined;
+    const snapshots = await runPrinted(program, 'npx firn snapshots');
+    if (!new RegExp(`\\bphotos +${files} `).test(snapshots)) return undefined;
+    const entries = await runPrinted(program, 'npx firn ls');
+    return entry.test(entries) ? entries : undefined;
   });
 }
 
-it('prints commands that work as they are; stops at Ctrl-C with all its processes; and goes on where it was', {
-  timeout: 120_000,
-}, async () => {
+it('prints commands that work as they are; stops at Ctrl-C with all its processes; and goes on where it was', async () => {
   const data = path.join(await temporaryFolder(), "a user's folder");
   const photos = await temporaryFolder();
   await makeTree(photos, {
@@ -77,8 +91,7 @@ it('prints commands that work as they are; stops at Ctrl-C with all its processe
   const second = await running(data);
   expect(second.stdout()).toContain('the encrypted repository');
   expect(await readFile(path.join(data, 'passphrase'), 'utf8')).toBe(passphrase);
-  await published(second, 2);
-  expect(await runPrinted(second, 'npx firn ls')).toContain('ünï 雪.txt');
+  expect(await published(second, 2, /^drwxr-x--- .* folder\/$/m)).toContain('ünï 雪.txt');
   const target = await temporaryFolder();
   await runPrinted(second, 'npx firn restore', { 'empty folder': target });
   expect(await describeTree(target)).toEqual(await describeTree(photos));
@@ -110,16 +123,29 @@ it('stops in order when npm alone is ended', async () => {
   await goneAll(below);
 });
 
-it('stops when it is asked to while it is starting', async () => {
-  const program = startStack(await temporaryFolder());
-  await program.says('Starting');
-  await until('Azurite is started', () => (descendants(program.pid).length > 0 ? true : undefined));
-  const below = descendants(program.pid);
-  program.signal('SIGINT');
+it.each(['azurite-process', 'host-process'])('stops when it is asked to while %s is starting', async (starting) => {
+  const program = startStack(await temporaryFolder(), {}, ['--import', interruptedAt(starting)]);
+  const below = await endedWithAll(program);
   expect(await program.ended).toBe(0);
+  expect(program.stdout()).toContain('Starting');
   expect(program.stdout()).not.toContain(RUNNING);
-  await goneAll(below);
+  expect(below.filter(isAlive)).toEqual([]);
 });
+
+/** A module that delivers Ctrl-C to the program at the moment when it starts that process. */
+function interruptedAt(starting: string): string {
+  const code = `
+    import processes from 'node:child_process';
+    import { syncBuiltinESMExports } from 'node:module';
+    const { fork } = processes;
+    processes.fork = (file, ...rest) => {
+      const child = fork(file, ...rest);
+      if (file.includes('${starting}')) process.emit('SIGINT');
+      return child;
+    };
+    syncBuiltinESMExports();`;
+  return `data:text/javascript,${encodeURIComponent(code)}`;
+}
 
 it('does not wait for functions that hang when it is asked a second time', async () => {
   const program = await running(await temporaryFolder());
@@ -183,17 +209,13 @@ it.each([
     const port = String(typeof address === 'object' ? address?.port : address);
     const folder = await temporaryFolder();
     const program = startStack(folder, { [setting]: port });
-    const below = new Set<number>();
-    await until('it ended', () => {
-      for (const pid of descendants(program.pid)) below.add(pid);
-      return isAlive(program.pid) ? undefined : true;
-    });
+    const below = await endedWithAll(program);
     expect(await program.ended).toBe(1);
     expect(program.stderr()).toContain(`The port ${port} on 127.0.0.1 is in use`);
     expect(program.stderr()).toContain(what);
     expect(program.stderr()).toContain(setting);
     expect(program.stdout()).not.toContain(RUNNING);
-    expect([...below].filter(isAlive)).toEqual([]);
+    expect(below.filter(isAlive)).toEqual([]);
   },
 );
 
