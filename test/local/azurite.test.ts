@@ -10,7 +10,7 @@ import { BlobServiceClient } from '@azure/storage-blob';
 import { QueueServiceClient } from '@azure/storage-queue';
 import { afterEach, expect, test, vi } from 'vitest';
 import { startAzurite } from '../../src/local/azurite.ts';
-import { lockFolder, unlockFolder } from '../../src/local/folder-lock.ts';
+import { type FolderLock, lockFolder, unlockFolder } from '../../src/local/folder-lock.ts';
 
 const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -60,22 +60,17 @@ test('it waits for an earlier one that does not stay and still writes to the fol
   const dataFolder = await mkdtemp(join(tmpdir(), 'firn-azurite-'));
   cleanups.push(() => rm(dataFolder, { recursive: true, force: true }));
   expect(lockFolder(dataFolder, 'lock', 0)).toBe(true);
-  let started = false;
-  const starting = startAzurite({ blobPort: 0, queuePort: 0, dataFolder }).finally(() => {
-    started = true;
-  });
-  await vi.waitUntil(
-    () => {
-      if (!lockFolder(dataFolder, 'lock-stays', 0)) return true;
-      unlockFolder('lock-stays');
-      return false;
-    },
-    { timeout: 60_000, interval: 20 },
-  );
-  expect(started).toBe(false);
+  const starting = startAzurite({ blobPort: 0, queuePort: 0, dataFolder });
+  await vi.waitUntil(() => !isFree(dataFolder, 'lock-stays'), { timeout: 60_000, interval: 20 });
   unlockFolder('lock');
   await using _ = await starting;
 });
+
+function isFree(folder: string, lock: FolderLock): boolean {
+  const isLocked = lockFolder(folder, lock, 0);
+  if (isLocked) unlockFolder(lock);
+  return isLocked;
+}
 
 test.each(['blob', 'queue'] as const)(
   'a %s port that is in use is an error that names port and setting',
