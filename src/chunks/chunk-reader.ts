@@ -26,7 +26,7 @@ export interface ChunkReader {
   expect(locations: readonly ChunkLocation[]): () => void;
   /**
    * A chunk of at most 16 MiB. The memory may be shared with other readers: it must not be changed, and whoever keeps it
-   * for long should keep a copy. To be given back, best of all.
+   * for long should keep a copy. Who is done with it gives it back; else the garbage collector comes for it some time.
    * @throws FIRN_CHUNK_DAMAGED, FIRN_SEAL_BROKEN, FIRN_BLOB_DAMAGED, FIRN_BLOB_MISSING, FIRN_BLOB_OFFLINE.
    */
   read(location: ChunkLocation, options?: CallOptions): Promise<Buffer>;
@@ -111,7 +111,9 @@ export function createChunkReader(data: BlobStore, keys: Keys, options: ChunkRea
       raw.push(frame);
     }
     if (left > 0) throw damaged(location);
-    return raw.length === 1 && raw[0] ? raw[0] : Buffer.concat(raw);
+    const whole = raw.length === 1 && raw[0] ? raw[0] : Buffer.concat(raw);
+    for (const part of [body, ...raw]) if (part.buffer !== whole.buffer) freeBuffer(part);
+    return whole;
   }
 
   async function read(location: ChunkLocation, { signal }: CallOptions = {}): Promise<Buffer> {

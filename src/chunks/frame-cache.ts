@@ -12,7 +12,6 @@ export interface HeldFrame {
   /** Undefined as long as there was none: whoever opened it is still on his way to it. */
   readers: number | undefined;
   isInCache: boolean;
-  isFreed: boolean;
 }
 
 export class FrameCache {
@@ -28,7 +27,7 @@ export class FrameCache {
       sizeCalculation: ({ raw }) => Math.max(1, raw.length),
       dispose: (frame) => {
         frame.isInCache = false;
-        freeIfUnused(frame);
+        if (isGone(frame)) freeBuffer(frame.raw);
       },
     });
   }
@@ -42,7 +41,7 @@ export class FrameCache {
   }
 
   add(key: string, raw: Buffer): HeldFrame {
-    const frame: HeldFrame = { raw, readers: undefined, isInCache: true, isFreed: false };
+    const frame: HeldFrame = { raw, readers: undefined, isInCache: true };
     this.#frames?.set(key, frame);
     // One that is longer than all the cache is not taken into it.
     frame.isInCache = this.has(key);
@@ -51,7 +50,7 @@ export class FrameCache {
 
   /** Bytes for a reader, which stay as they are until he gives them back; undefined where the frame is gone already. */
   lend(frame: HeldFrame, from: number, to: number): Buffer | undefined {
-    if (frame.isFreed) return undefined;
+    if (isGone(frame)) return undefined;
     const bytes = frame.raw.subarray(from, to);
     frame.readers = (frame.readers ?? 0) + 1;
     this.#frameOf.set(bytes, frame);
@@ -64,12 +63,11 @@ export class FrameCache {
     if (frame?.readers === undefined) return;
     this.#frameOf.delete(bytes);
     frame.readers -= 1;
-    freeIfUnused(frame);
+    if (isGone(frame)) freeBuffer(frame.raw);
   }
 }
 
-function freeIfUnused(frame: HeldFrame): void {
-  if (frame.isInCache || frame.readers !== 0 || frame.isFreed) return;
-  frame.isFreed = true;
-  freeBuffer(frame.raw);
+/** As soon as it is so, its memory is given back. */
+function isGone({ isInCache, readers }: HeldFrame): boolean {
+  return !isInCache && readers === 0;
 }

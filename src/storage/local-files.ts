@@ -172,7 +172,9 @@ export async function sweepTemporary(folder: string, olderThanMs: number, now: n
 }
 
 async function writeAll(calls: FileCalls, fd: number, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length; ) at += await calls.write(fd, bytes, at);
+  // Should they be gone before the end, the write fails.
+  const { length } = bytes;
+  for (let at = 0; at < length; ) at += await calls.write(fd, bytes, at);
 }
 
 async function appear(

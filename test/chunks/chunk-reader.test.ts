@@ -252,6 +252,31 @@ describe('reading large chunks', () => {
     expect((await all(reader.stream(of(chunk!)))).equals(chunk!)).toBe(true);
   });
 
+  it.each([
+    ['encrypted', keys, false],
+    // Its only frame is a part of the blob as it was read.
+    ['unencrypted', plainKeys, true],
+  ])('keeps nothing of what an %s one was made of, but for what it is itself', async (_, keys, isPart) => {
+    const store = createMemoryBlobStore();
+    const bodies: Buffer[] = [];
+    const watched = intercept(store, {
+      async read(next, name, options) {
+        const answer = await next(name, options);
+        bodies.push(answer.body);
+        return answer;
+      },
+    });
+    const reader = createChunkReader(watched, keys, { cacheBytesMax: 0 });
+    for (const bytes of [600_000, 300_000]) {
+      const [chunk] = noiseChunks([bytes], bytes);
+      const { of } = await writeChunks(store, [chunk!], { frameRawBytesTarget: 300_000 }, keys);
+      const read = await reader.read(of(chunk!));
+      expect(read.equals(chunk!)).toBe(true);
+      reader.giveBack(read);
+    }
+    expect(bodies.map(({ length }) => length > 0)).toEqual([false, isPart]);
+  });
+
   it('streams frame by frame, ahead of nobody', async () => {
     const store = createMemoryBlobStore({ streamPieceBytes: 1000 });
     const [chunk] = noiseChunks([40_960]);

@@ -10,7 +10,7 @@ it('empties a long buffer and every view of it', () => {
   expect([bytes.length, view.length, bytes.buffer.byteLength]).toEqual([0, 0, 0]);
 });
 
-it('leaves alone what shares its memory with others: buffers in a pool, however long that is, and parts', () => {
+it('leaves alone what shares its memory with others: buffers in a pool, however long that is, and parts from its middle', () => {
   const poolSize = Buffer.poolSize;
   Buffer.poolSize = 2 * LONG_BYTES;
   try {
