@@ -13,7 +13,7 @@ import { MASTER_KEY_BYTES } from './keys.ts';
 
 const KEY_FORMAT = 1;
 
-/** Cost of scrypt: memory is 128 × n × r bytes. */
+/** Cost of scrypt: memory is 128 × r × (n + p + 2) bytes, and work 128 × n × r × p. */
 export interface ScryptCost {
   readonly n: number;
   readonly r: number;
@@ -23,21 +23,23 @@ export interface ScryptCost {
 /** 32 MiB and three passes; equal in strength to n=2^17, p=1 by OWASP's password storage table. */
 export const defaultScryptCost: ScryptCost = { n: 2 ** 15, r: 8, p: 3 };
 /**
- * A key blob that asks for more, in one pass or in all, is refused before any memory is reserved: ten times the default,
- * so that whatever lies under `keys/` is tried in bounded time.
+ * A key blob that asks for more is refused before any memory is reserved: more than ten times the default, so that whatever
+ * lies under `keys/` is tried in bounded time and memory.
  */
 const SCRYPT_WORK_BYTES_MAX = 1024 * 1024 * 1024;
+const SCRYPT_MEMORY_BYTES_MAX = 512 * 1024 * 1024;
 
 /** RFC 7914, section 2: n is a power of two, and less than 2^(128 × r / 8). */
 function isCost({ n, r, p }: ScryptCost): boolean {
   const isPowerOfTwo = n > 1 && Number.isInteger(Math.log2(n));
-  return isPowerOfTwo && r >= 1 && p >= 1 && Math.log2(n) < 16 * r && 128 * n * r * p <= SCRYPT_WORK_BYTES_MAX;
+  const isScrypt = isPowerOfTwo && r >= 1 && p >= 1 && Math.log2(n) < 16 * r;
+  return isScrypt && 128 * n * r * p <= SCRYPT_WORK_BYTES_MAX && 128 * r * (n + p + 2) <= SCRYPT_MEMORY_BYTES_MAX;
 }
 
 function deriveWrappingKey(passphrase: string, salt: Buffer, cost: ScryptCost): Promise<Buffer> {
   // Normalized, so that a passphrase typed on another keyboard or system still opens its key.
   const secret = passphrase.normalize('NFC');
-  const options: ScryptOptions = { N: cost.n, r: cost.r, p: cost.p, maxmem: 2 * SCRYPT_WORK_BYTES_MAX };
+  const options: ScryptOptions = { N: cost.n, r: cost.r, p: cost.p, maxmem: SCRYPT_MEMORY_BYTES_MAX };
   return new Promise((resolve, reject) => {
     scrypt(secret, salt, 32, options, (error, key) => (error ? reject(error) : resolve(key)));
   });

@@ -1,7 +1,7 @@
 /** Frames, sealed blobs, the config and the keys, whatever was done to their bytes. */
-import { createHash, scrypt } from 'node:crypto';
+import { createHash, type ScryptOptions, scrypt, scryptSync } from 'node:crypto';
 import fc from 'fast-check';
-import { afterAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createChunker } from '../../src/chunks/chunker.ts';
 import { encodeConfig, parseConfig, type RepositoryConfig, verifyConfig } from '../../src/sealing/config.ts';
 import {
@@ -263,6 +263,9 @@ describe('a key', () => {
   it.each([
     { n: 2 ** 16, r: 1, p: 1 },
     { n: 2, r: 2 ** 22, p: 64 },
+    { n: 2, r: 2 ** 22, p: 1 },
+    { n: 2, r: 1, p: 2 ** 22 },
+    { n: 2 ** 22, r: 1, p: 1 },
     { n: 2 ** 20, r: 8, p: 64 },
     { n: 2 ** 15, r: 8, p: 64 },
     { n: 2 ** 40, r: 1, p: 1 },
@@ -278,5 +281,37 @@ describe('a key', () => {
     const outcome = await outcomeOf(() => unwrapMasterKey(config.id, { name: key, body: hostile }, 'passphrase'));
     expect(outcome).toMatchObject({ error: { code: 'FIRN_CONFIG_DAMAGED' } });
     expect(scrypt).not.toHaveBeenCalled();
+  });
+
+  it('with any other cost is tried with the memory that this takes, which is 512 MiB at most', async () => {
+    const { name: key, body } = await wrapMasterKey(config.id, master, 'passphrase', cheapScrypt);
+    const value = JSON.parse(body.toString());
+    const memoryOf = (n: number, r: number, p: number) => 128 * r * (n + p + 2);
+    // What OpenSSL reserves, to the byte.
+    const { n, r, p } = cheapScrypt;
+    const maxmem = memoryOf(n, r, p);
+    expect(() => scryptSync('', '', 32, { N: n, r, p, maxmem: maxmem - 1 })).toThrow('memory limit');
+    expect(scryptSync('', '', 32, { N: n, r, p, maxmem })).toHaveLength(32);
+    const derive = vi.mocked(scrypt);
+    const tried: { readonly needed: number; readonly maxmem: number }[] = [];
+    derive.mockImplementation((_secret, _salt, _bytes, options, done) => {
+      const { N = 0, r = 0, p = 0, maxmem = 0 } = options as ScryptOptions;
+      tried.push({ needed: memoryOf(N, r, p), maxmem });
+      done(null, Buffer.alloc(32));
+    });
+    onTestFinished(() => void derive.mockReset());
+    const upTo = (bits: number) =>
+      fc.double({ min: 0, max: bits, noNaN: true }).map((exponent) => Math.floor(2 ** exponent));
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: 1, max: 31 }), upTo(30), upTo(30), async (bits, r, p) => {
+        const hostile = Buffer.from(JSON.stringify({ ...value, kdf: { ...value.kdf, n: 2 ** bits, r, p } }));
+        await outcomeOf(() => unwrapMasterKey(config.id, { name: key, body: hostile }, 'passphrase'));
+        for (const { needed, maxmem } of tried.splice(0)) {
+          expect(needed).toBeLessThanOrEqual(maxmem);
+          expect(maxmem).toBe(512 * 1024 * 1024);
+        }
+      }),
+      runs(1000),
+    );
   });
 });
