@@ -2,7 +2,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { type BlobLeaseClient, BlobServiceClient } from '@azure/storage-blob';
 import { publishNow, waitForSnapshot, waitUntilRecorded } from '../../src/local/demo/watch.ts';
 import { type Stack, startStack } from '../../src/local/stack.ts';
@@ -84,17 +83,4 @@ export async function startHosted(environment: Record<string, string> = {}): Pro
       await rm(folder, { recursive: true, force: true });
     },
   };
-}
-
-const POLL_MS = 20;
-
-/** Waits until the condition answers with something; the limit only ends a broken test. */
-export async function until<T>(what: string, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  const deadline = performance.now() + 120_000;
-  for (;;) {
-    const found = await look();
-    if (found !== undefined) return found;
-    if (performance.now() > deadline) throw new Error(`waited in vain until ${what}`);
-    await delay(POLL_MS);
-  }
 }

@@ -8,7 +8,8 @@ import { publishLock } from '../../src/storage/lock-names.ts';
 import { findLock } from '../../src/storage/lock-states.ts';
 import { createLocks } from '../../src/storage/locks.ts';
 import { contentOf } from '../kit/repository.ts';
-import { startHosted, until } from './hosted.ts';
+import { until } from '../kit/until.ts';
+import { startHosted } from './hosted.ts';
 
 test('a run waits for the lock of its source, holds it between its activities, names itself to others, and goes on with it after its host was killed', async () => {
   // Its flush is tried again for as long as the test asks who has the lock.

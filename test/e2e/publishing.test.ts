@@ -11,7 +11,8 @@ import { wholeIndex } from '../../src/publish/plan.ts';
 import type { Snapshot } from '../../src/snapshots/snapshot.ts';
 import { type FaultyProxy, startFaultyProxy } from '../kit/faulty-proxy.ts';
 import { contentOf } from '../kit/repository.ts';
-import { type Hosted, startHosted, until } from './hosted.ts';
+import { until } from '../kit/until.ts';
+import { type Hosted, startHosted } from './hosted.ts';
 
 let hosted: Hosted;
 beforeAll(async () => {

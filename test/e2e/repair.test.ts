@@ -3,7 +3,8 @@ import { expect, test } from 'vitest';
 import { findRepairMarker, takeRepairMarker } from '../../src/index/marker.ts';
 import { deleteAll, entriesOf, namesOf } from '../index/repairing.ts';
 import { contentOf } from '../kit/repository.ts';
-import { startHosted, until } from './hosted.ts';
+import { until } from '../kit/until.ts';
+import { startHosted } from './hosted.ts';
 
 test('POST brings back an index that was deleted; the timer finishes a repair that died', async () => {
   await using hosted = await startHosted({ FIRN_REPAIR_SCHEDULE: '*/2 * * * * *' });

@@ -1,7 +1,8 @@
 /** What the functions send to an OTLP collector and write to their log, through the real local host. */
 import { expect, test } from 'vitest';
 import { startCollector } from '../kit/collector.ts';
-import { startHosted, until } from './hosted.ts';
+import { until } from '../kit/until.ts';
+import { startHosted } from './hosted.ts';
 
 const SOURCE = 'photos';
 /** Neither a word of Firn nor of OpenTelemetry. */

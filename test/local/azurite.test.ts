@@ -1,6 +1,5 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -11,22 +10,12 @@ import { QueueServiceClient } from '@azure/storage-queue';
 import { afterEach, expect, test, vi } from 'vitest';
 import { startAzurite } from '../../src/local/azurite.ts';
 import { type FolderLock, lockFolder, unlockFolder } from '../../src/local/folder-lock.ts';
+import { isAlive } from './child-processes.ts';
 
 const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
-
-/** A process that ended but was not yet reaped by its new parent counts as ended. */
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-  const state = existsSync(`/proc/${pid}/stat`) ? readFileSync(`/proc/${pid}/stat`, 'utf8') : '';
-  return !/\) [ZX] /.test(state);
-}
 
 test('blobs and queues answer as soon as it has started, and the process is gone when it has stopped', async () => {
   const azurite = await startAzurite({ blobPort: 0, queuePort: 0 });

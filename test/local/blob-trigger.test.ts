@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { eventually, type Fixture, startFixture } from './fixture.ts';
+import { until } from '../kit/until.ts';
+import { type Fixture, startFixture } from './fixture.ts';
 
 const MiB = 1024 * 1024;
 let app: Fixture;
@@ -115,7 +116,7 @@ test('a function without sdkBinding is given the content', async () => {
 test('many blobs arrive once each', async () => {
   const names = Array.from({ length: 60 }, (_, n) => `many/${n}`);
   await Promise.all(names.map((name) => upload(name, name)));
-  await eventually('all have arrived', async () => {
+  await until('all have arrived', async () => {
     const counts = await Promise.all(names.map((name) => app.effects('arrived', name.replace('/', '_'))));
     return counts.every(({ length }) => length === 1) ? true : undefined;
   });

@@ -1,11 +1,10 @@
 /** Programs of this project as processes of their own, and the processes that they start, for tests of how they end. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { onTestFinished } from 'vitest';
+import { until } from '../kit/until.ts';
 
 /** The root of the clone. */
 export const clone = new URL('../../', import.meta.url).pathname;
-
-const POLL_MS = 20;
 
 export interface Program {
   readonly child: ChildProcess;
@@ -129,15 +128,4 @@ export function descendantRunning(pid: number, what: string): number {
 /** A process that ended and was not reaped yet counts as ended. */
 export function isAlive(pid: number): boolean {
   return processes().some((row) => row.pid === pid && !row.state.startsWith('Z'));
-}
-
-/** Waits until the condition answers with something; the limit only ends a broken test. */
-export async function until<T>(what: string, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  const deadline = performance.now() + 120_000;
-  for (;;) {
-    const found = await look();
-    if (found !== undefined) return found;
-    if (performance.now() > deadline) throw new Error(`waited in vain until ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-  }
 }

@@ -5,7 +5,8 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, it } from 'vitest';
 import { describeTree, type LocalTree, temporaryFolder, temporaryFolderOf } from '../kit/local-tree.ts';
-import { clone, descendants, isAlive, type Program, start, until } from './child-processes.ts';
+import { until } from '../kit/until.ts';
+import { clone, descendants, isAlive, type Program, start } from './child-processes.ts';
 
 interface Demo extends Program {
   /** Where it may put its temporary files. */

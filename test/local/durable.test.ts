@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { eventually, type Fixture, startFixture } from './fixture.ts';
+import { until } from '../kit/until.ts';
+import { type Fixture, startFixture } from './fixture.ts';
 
 let app: Fixture;
 
@@ -35,7 +36,7 @@ async function status(id: string, on = app): Promise<Status> {
 }
 
 function reaches(id: string, wanted: (status: Status) => boolean, on = app): Promise<Status> {
-  return eventually(`${id} reaches a state`, async () => {
+  return until(`${id} reaches a state`, async () => {
     const found = await status(id, on);
     return wanted(found) ? found : undefined;
   });
@@ -135,7 +136,7 @@ test('a host killed in the middle of a fan-out resumes: what was finished does n
   await start('fanOut', 'killed', { run: 'killed', gate: 'killed' }, own);
   // The first ten end; the others wait at the gate, four at a time.
   for (let n = 0; n < 10; n += 1) await own.effectsOf('double', `killed-${n}`);
-  await eventually('ten results are recorded', async () => {
+  await until('ten results are recorded', async () => {
     const { historyEvents } = (await (
       await own.fetch('/runtime/webhooks/durabletask/instances/killed?showHistory=true')
     ).json()) as { historyEvents: { EventType: number }[] };

@@ -4,9 +4,9 @@ import { BlobServiceClient, type ContainerClient } from '@azure/storage-blob';
 import { type QueueClient, QueueServiceClient } from '@azure/storage-queue';
 import { type FunctionsHostProcess, type SpawnHostOptions, spawnFunctionsHost } from '../../src/local/host-client.ts';
 import { azuriteConnectionString, uniqueName } from '../kit/azurite.ts';
+import { until } from '../kit/until.ts';
 
 const appRoot = fileURLToPath(new URL('./fixture-app', import.meta.url));
-const WAIT_MS_MAX = 120_000;
 
 export interface Fixture {
   /** What the host keeps for itself lies under this name. */
@@ -93,7 +93,7 @@ export async function startFixture(options: Partial<SpawnHostOptions> = {}): Pro
     hooked,
     effects,
     effectsOf: (kind, key, atLeast = 1) =>
-      eventually(`${atLeast} × ${kind}/${key}`, async () => {
+      until(`${atLeast} × ${kind}/${key}`, async () => {
         const found = await effects(kind, key);
         return found.length >= atLeast ? found : undefined;
       }),
@@ -106,24 +106,13 @@ export async function startFixture(options: Partial<SpawnHostOptions> = {}): Pro
   };
 }
 
-/** Asks until there is an answer. */
-export async function eventually<T>(what: string, ask: () => Promise<T | undefined>): Promise<T> {
-  const deadline = Date.now() + WAIT_MS_MAX;
-  for (;;) {
-    const answer = await ask();
-    if (answer !== undefined) return answer;
-    if (Date.now() > deadline) throw new Error(`waited ${WAIT_MS_MAX} ms for: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
 export async function send(queue: QueueClient, message: unknown): Promise<void> {
   await queue.sendMessage(Buffer.from(JSON.stringify(message)).toString('base64'));
 }
 
 /** Waits until a queue holds no messages, visible or not. */
 export async function emptied(queue: QueueClient): Promise<void> {
-  await eventually(`${queue.name} is empty`, async () => {
+  await until(`${queue.name} is empty`, async () => {
     const { approximateMessagesCount } = await queue.getProperties();
     return approximateMessagesCount === 0 ? true : undefined;
   });

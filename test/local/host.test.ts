@@ -5,8 +5,9 @@ import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { spawnFunctionsHost } from '../../src/local/host-client.ts';
 import { azuriteConnectionString } from '../kit/azurite.ts';
+import { until } from '../kit/until.ts';
 import { isAlive } from './child-processes.ts';
-import { eventually, send, startFixture } from './fixture.ts';
+import { send, startFixture } from './fixture.ts';
 
 const appRoot = fileURLToPath(new URL('./fixture-app', import.meta.url));
 
@@ -77,7 +78,7 @@ test('SIGTERM lets running functions end, then the process ends', async () => {
 
 test('an idle host says so', async () => {
   const app = await startFixture();
-  await eventually('the host is idle', async () => ((await app.host().idle()) ? true : undefined));
+  await until('the host is idle', async () => ((await app.host().idle()) ? true : undefined));
   await app.stop();
   expect(await app.host().idle()).toBe(false);
 });
@@ -90,5 +91,5 @@ test('the host ends when its parent is killed', async () => {
   const [pid] = (await once(parent, 'message')) as [number];
   expect(isAlive(pid)).toBe(true);
   parent.kill('SIGKILL');
-  await eventually('the host has ended', async () => (isAlive(pid) ? undefined : true));
+  await until('the host has ended', async () => (isAlive(pid) ? undefined : true));
 });

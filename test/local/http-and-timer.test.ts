@@ -1,7 +1,8 @@
 import { BlobServiceClient } from '@azure/storage-blob';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { azuriteConnectionString } from '../kit/azurite.ts';
-import { eventually, type Fixture, startFixture } from './fixture.ts';
+import { until } from '../kit/until.ts';
+import { type Fixture, startFixture } from './fixture.ts';
 
 let app: Fixture;
 
@@ -26,7 +27,7 @@ test('a wrong method, an unknown path, no answer and a failure have their own st
   expect((await app.fetch('/api/unknown')).status).toBe(404);
   expect((await app.fetch('/api/nothing')).status).toBe(204);
   expect((await app.fetch('/api/broken')).status).toBe(500);
-  await eventually('the failure is logged', async () =>
+  await until('the failure is logged', async () =>
     app.logs.find((line) => line === 'error broken: The request failed: broken'),
   );
 });

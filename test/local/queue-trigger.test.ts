@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { emptied, eventually, type Fixture, send, startFixture } from './fixture.ts';
+import { until } from '../kit/until.ts';
+import { emptied, type Fixture, send, startFixture } from './fixture.ts';
 
 let app: Fixture;
 /** A host that is held up for less than two thirds of it renews in time. */
@@ -44,9 +45,7 @@ test('a message whose function fails is delivered maxDequeueCount times and then
 
 test('a message that is not base64 goes to the poison queue as it is', async () => {
   await app.jobs.sendMessage('{"id":"raw"}');
-  const poison = await eventually('the line about it', async () =>
-    app.logs.find((line) => line.includes('is not base64')),
-  );
+  const poison = await until('the line about it', async () => app.logs.find((line) => line.includes('is not base64')));
   expect(poison).toContain('error jobs');
   await emptied(app.jobs);
 });
@@ -59,7 +58,7 @@ test('messages run side by side up to batchSize and newBatchThreshold', async ()
     return counts.filter((n) => n > 0).length;
   };
   // 4 are fetched while no more than 2 run, so at most 6 run at once.
-  await eventually('no more may be fetched', async () => ((await begun()) > 2 ? true : undefined));
+  await until('no more may be fetched', async () => ((await begun()) > 2 ? true : undefined));
   // What comes to another queue later than all of them has its turn meanwhile.
   await send(app.copies, { id: 'meanwhile' });
   await app.effectsOf('copied', 'meanwhile');
@@ -119,7 +118,7 @@ test('a message that a killed host held is delivered again by the next one', asy
 });
 
 test('a message stays hidden for as long as its function runs', async () => {
-  await eventually('more than a lease is over', async () =>
+  await until('more than a lease is over', async () =>
     performance.now() - patientSince > LEASE_SECONDS * 1_200 ? true : undefined,
   );
   await patient.openGate('long');

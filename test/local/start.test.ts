@@ -5,7 +5,8 @@ import { createServer } from 'node:net';
 import path from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { describeTree, makeTree, temporaryFolder } from '../kit/local-tree.ts';
-import { clone, descendantRunning, descendants, isAlive, type Program, start, until } from './child-processes.ts';
+import { until } from '../kit/until.ts';
+import { clone, descendantRunning, descendants, isAlive, type Program, start } from './child-processes.ts';
 
 const anyPorts = { FIRN_LOCAL_BLOB_PORT: '0', FIRN_LOCAL_QUEUE_PORT: '0', FIRN_HTTP_PORT: '0' };
 const RUNNING = 'bring them back';
