@@ -36,8 +36,11 @@ import { startStorage } from './storage.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
-/** Where a byte is put in: what one adds depends on the chunk that it meets, so a figure is the mean of several. */
-const PLACES_INSERTED = 8;
+/**
+ * Where a byte is put in: what one adds depends on the chunk that it meets, so a figure is the mean of many. Farther from each
+ * other than a chunk is long, so that no two meet the same.
+ */
+const PLACES_INSERTED = 32;
 
 /** What one program needed for one set in one round. */
 interface Run {
