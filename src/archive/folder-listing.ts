@@ -22,6 +22,8 @@ export interface ListedAttributes extends LocalAttributes {
   readonly bytes: number;
   /** The disk that it is on. */
   readonly device: number;
+  /** When the file system last changed content, attributes or names of it; nanoseconds since 1970. No program sets it. */
+  readonly ctime: bigint;
 }
 
 export type Listed =
@@ -141,7 +143,8 @@ function look(top: string, at: string, raw: Buffer, depth: number): Listed {
 function attributesListed(name: string, stats: BigIntStats): Listed {
   const type = typeOf(stats);
   if (type !== undefined) {
-    const attributes = { type, bytes: Number(stats.size), device: Number(stats.dev), ...localAttributesOf(stats) };
+    const { size, dev, ctimeNs: ctime } = stats;
+    const attributes = { type, bytes: Number(size), device: Number(dev), ctime, ...localAttributesOf(stats) };
     return { is: 'there', name, attributes };
   }
   const problem = `it is ${specialKind(stats)}, which has no content to archive`;

@@ -1,8 +1,9 @@
 /**
  * A local folder as a source: what differs between the folder and a filetree, as items in order of path.
  *
- * A file counts as unchanged when size, mtime and mode are those of the tree; but not one that may have been written once
- * more after it was read, within the same step of its file system's clock (`rehash` reads every file). Symbolic links are
+ * A file counts as unchanged when size, mtime and mode are those of the tree, and nothing of it was changed since the last scan
+ * began: its ctime tells, also where a program put the mtime back; where either lies within a step of the file system's clock
+ * before that scan, the file may have been written once more after it was read (`rehash` reads every file). Symbolic links are
  * taken as links and never followed. Devices, sockets and pipes are skipped and named; so is what cannot be read, and its
  * earlier version stays. The folder itself has no entry.
  */
@@ -22,10 +23,10 @@ import { openFile, openLink } from './local-item.ts';
 import { ReadPace } from './read-pace.ts';
 
 /**
- * The coarsest steps in which file systems count times of modification: of a whole second two seconds, as FAT has it; of
+ * The coarsest steps in which file systems count times: of a whole second two seconds, as FAT has it; of
  * any other a tick of the kernel, or the 10 milliseconds of exFAT.
  */
-const mtimeStepNanosecondsMax = { seconds: 2_000_000_000n, fractions: 20_000_000n } as const;
+const stepNanosecondsMax = { seconds: 2_000_000_000n, fractions: 20_000_000n } as const;
 const SECOND_NANOSECONDS = 1_000_000_000n;
 /** After so long the process turns to what waits: signals, and the renewal of a lock. */
 const TURN_MS_MAX = 20;
@@ -50,7 +51,9 @@ export interface ScanOptions {
       }
     | undefined;
   /** Read every file, whatever its attributes say. */
-  readonly rehash: boolean;
+  readonly rehash?: boolean | undefined;
+  /** Rest on size, mtime and mode: for file systems whose ctime says nothing. */
+  readonly ignoreCtime?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -177,11 +180,15 @@ class FolderScanner {
     };
   }
 
-  /** Written after the last scan had read it, the file would have another time. */
-  #isSettled({ mtime }: ListedAttributes): boolean {
-    if (this.#options.rehash) return false;
-    const step = mtimeStepNanosecondsMax[mtime % SECOND_NANOSECONDS === 0n ? 'seconds' : 'fractions'];
-    return this.#scanBegun === undefined || mtime < this.#scanBegun - step;
+  /** Written after the last scan had read it, the file would have other times. */
+  #isSettled({ mtime, ctime }: ListedAttributes): boolean {
+    const { rehash, ignoreCtime } = this.#options;
+    return !rehash && this.#isBeforeScan(mtime) && (ignoreCtime || this.#isBeforeScan(ctime));
+  }
+
+  #isBeforeScan(time: bigint): boolean {
+    const step = stepNanosecondsMax[time % SECOND_NANOSECONDS === 0n ? 'seconds' : 'fractions'];
+    return this.#scanBegun === undefined || time < this.#scanBegun - step;
   }
 
   /** What the tree has in a folder, by name. */

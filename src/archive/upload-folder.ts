@@ -58,7 +58,7 @@ export async function uploadFolder(
   const skipped: SkippedPath[] = [];
   const scan: FolderScan = { unchangedFiles: 0, unchangedBytes: 0 };
   using listing = new FolderListing(folder, new Date());
-  const items = scanFolder({ listing, base: undefined, rehash: false, signal }, scan);
+  const items = scanFolder({ listing, base: undefined, signal }, scan);
   await pMap(
     items,
     async (item) => {

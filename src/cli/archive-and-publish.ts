@@ -2,9 +2,9 @@
  * Archives a folder and publishes it, in one process. What a scan found applies to the snapshot that it was compared
  * with and to nothing else; when another publish of the source is faster, the folder is scanned again.
  */
-import { archiveFolder, type FolderOutcome } from '../archive/archive-folder.ts';
-import type { ArchiveOptions } from '../archive/archive-run.ts';
+import { type ArchiveFolderOptions, archiveFolder, type FolderOutcome } from '../archive/archive-folder.ts';
 import { FolderListing } from '../archive/folder-listing.ts';
+import { noteScan } from '../archive/last-scan.ts';
 import { findReceipt } from '../archive/receipt.ts';
 import { isFirnError } from '../errors.ts';
 import { checkSourceName } from '../journal/source-name.ts';
@@ -31,8 +31,7 @@ export interface ArchivedFolder {
   readonly stored: { readonly newChunks: number; readonly newBytes: number; readonly storedBytes: number };
 }
 
-export interface ArchiveAndPublishOptions extends ArchiveOptions, PublishSourceOptions {
-  readonly rehash?: boolean;
+export interface ArchiveAndPublishOptions extends ArchiveFolderOptions, PublishSourceOptions {
   /** The first scan of the folder, if it was begun already. */
   readonly begun?: Pick<BegunScan, 'takeListing'>;
   /** Told when a scan is done and published. */
@@ -68,7 +67,10 @@ export async function archiveAndPublish(
     if (batch !== undefined) {
       onPublish?.();
       const published = await publishBatch(repository, source, batch, base, { signal, onWait });
-      if (published !== undefined) return { ...published, outcome, stored };
+      if (published !== undefined) {
+        if (published.unchanged) await noteScan(repository.state, published.snapshot, listing.begun, { signal });
+        return { ...published, outcome, stored };
+      }
     }
     head = await repository.snapshots.readHead(source, { signal });
     difference = headDifference(base?.id, head?.snapshot.id);

@@ -8,7 +8,7 @@
 
 import { randomBytes } from 'node:crypto';
 import pMap from 'p-map';
-import { isScan } from '../archive/archive-folder.ts';
+import { isScan } from '../archive/last-scan.ts';
 import {
   type Attempts,
   deleteReceipt,

@@ -9,7 +9,7 @@
  * without a receipt would be. What is left is found by the next plan, before it looks at anything else.
  */
 import pMap from 'p-map';
-import { isScan } from '../archive/archive-folder.ts';
+import { isScan } from '../archive/last-scan.ts';
 import {
   type ArchivedChange,
   type Attempts,

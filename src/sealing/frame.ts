@@ -56,7 +56,8 @@ export type SealedKind =
   | 'head'
   | 'receipt'
   | 'receipt-index'
-  | 'plan';
+  | 'plan'
+  | 'scan';
 
 /** Which blob a frame belongs to: its kind, and its name inside its container. */
 export interface SealedName {

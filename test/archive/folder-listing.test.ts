@@ -42,6 +42,7 @@ describe('a listing', () => {
   });
 
   it('tells sizes, times, permissions and disks', async () => {
+    const before = BigInt(Date.now()) * 1_000_000n;
     const folder = await temporaryFolderOf({
       a: { type: 'file', content: '12345', mode: 0o640, mtime: 1_000_000_000 },
     });
@@ -55,8 +56,11 @@ describe('a listing', () => {
         mode: 0o640,
         mtime: 1_000_000_000_000_000_000n,
         device: expect.any(Number),
+        ctime: expect.any(BigInt),
       },
     });
+    // Nobody can set it to the past; the clock of a file system may be a tick behind.
+    expect(file?.is === 'there' && file.attributes.ctime).toBeGreaterThan(before - 2_000_000_000n);
   });
 
   it('refuses what lies deeper than a filetree goes, and does not go below it', async () => {

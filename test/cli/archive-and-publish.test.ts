@@ -1,4 +1,4 @@
-import { utimes, writeFile } from 'node:fs/promises';
+import { rename, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { archiveAndPublish } from '../../src/cli/archive-and-publish.ts';
@@ -204,13 +204,14 @@ describe('archiving a folder', () => {
 });
 
 describe('a file that is written again with the same size, in the same step of the clock', () => {
-  const FIRST_SCAN_SECONDS = Date.UTC(2026, 0, 15, 12) / 1000 + 0.5;
+  // In the future, so that no file can have been changed since, but for its time of modification, which is given.
+  const FIRST_SCAN_SECONDS = Math.ceil(Date.now() / 1000) + 3600.5;
   const writeAt = async (file: string, text: string, seconds: number) => {
     await writeFile(file, text);
     await utimes(file, seconds, seconds);
   };
-  /** A repository whose first scan begins half a second past noon, and all that follows an hour later. */
-  const createAtNoon = async () => {
+  /** A repository whose first scan begins in the middle of a second, and all that follows an hour later. */
+  const createForScan = async () => {
     const clock = { seconds: FIRST_SCAN_SECONDS };
     const { repository } = await createTestRepository({ now: () => new Date(clock.seconds * 1000) });
     const folder = await temporaryFolder();
@@ -227,7 +228,7 @@ describe('a file that is written again with the same size, in the same step of t
     ['in fractions, just before it', FIRST_SCAN_SECONDS - 0.01],
     ['while it runs', FIRST_SCAN_SECONDS + 0.25],
   ])('%s, is read again, and its new content is archived', async (_, seconds) => {
-    const { repository, folder, firstScan } = await createAtNoon();
+    const { repository, folder, firstScan } = await createForScan();
     await writeAt(path.join(folder, 'a'), 'one', seconds);
     await firstScan();
     await writeAt(path.join(folder, 'a'), 'two', seconds);
@@ -236,7 +237,7 @@ describe('a file that is written again with the same size, in the same step of t
   });
 
   it('is read again also where uploads were published in between', async () => {
-    const { repository, folder, firstScan } = await createAtNoon();
+    const { repository, folder, firstScan } = await createForScan();
     const seconds = FIRST_SCAN_SECONDS + 0.25;
     await writeAt(path.join(folder, 'a'), 'one', seconds);
     await firstScan();
@@ -251,13 +252,101 @@ describe('a file that is written again with the same size, in the same step of t
   });
 
   it('is not asked for where its time is past by more than such a step', async () => {
-    const { repository, folder, firstScan } = await createAtNoon();
+    const { repository, folder, firstScan } = await createForScan();
     await writeAt(path.join(folder, 'a'), 'one', FIRST_SCAN_SECONDS - 2.5);
     await writeAt(path.join(folder, 'b'), 'one', FIRST_SCAN_SECONDS - 0.03);
     await firstScan();
     const { outcome } = await archiveAndPublish(repository, folder, 'test');
     expect(outcome.totals.files).toBe(0);
     expect(outcome.scan.unchangedFiles).toBe(2);
+  });
+});
+
+describe('a file that is changed while size, time and mode stay what they are', () => {
+  const LONG_AGO_SECONDS = Date.UTC(2020, 0, 1) / 1000;
+  const HOUR_MS = 3_600_000;
+  const writeAsBefore = async (folder: string, name: string, text: string) => {
+    await writeFile(path.join(folder, name), text);
+    await utimes(path.join(folder, name), LONG_AGO_SECONDS, LONG_AGO_SECONDS);
+  };
+  /** Two files, archived while the clock showed this much more than it does. */
+  const createScanned = async (aheadMs: number) => {
+    const clock = { aheadMs };
+    const { repository } = await createTestRepository({ now: () => new Date(Date.now() + clock.aheadMs) });
+    const folder = await temporaryFolder();
+    await writeAsBefore(folder, 'a', 'one');
+    await writeAsBefore(folder, 'b', 'two');
+    const { snapshot } = await archiveAndPublish(repository, folder, 'test');
+    return { repository, folder, snapshot, clock };
+  };
+  /** How many of the two files a scan has read, where it found nothing new. */
+  const readOf = async (repository: Repository, folder: string): Promise<number> => {
+    const { unchanged, outcome } = await archiveAndPublish(repository, folder, 'test');
+    expect(unchanged).toBe(true);
+    expect(outcome.totals.files + outcome.scan.unchangedFiles).toBe(2);
+    return outcome.totals.files;
+  };
+
+  it.each([
+    ['written, and its time put back', (folder: string) => writeAsBefore(folder, 'a', 'new')],
+    [
+      'replaced by one of before the scan',
+      async (folder: string, other: string) => await rename(path.join(other, 'a'), path.join(folder, 'a')),
+    ],
+  ])('is archived: %s', async (_, change) => {
+    const other = await temporaryFolder();
+    await writeAsBefore(other, 'a', 'new');
+    const { repository, folder } = await createScanned(0);
+    await change(folder, other);
+    const { snapshot } = await archiveAndPublish(repository, folder, 'test');
+    expect(snapshot.changes).toEqual({ added: 0, changed: 1, removed: 0 });
+    expect(await contentOf(repository, snapshot)).toEqual({ a: 'new', b: 'two' });
+  });
+
+  it('is not read where the user says that its file system touches files by itself', async () => {
+    const { repository, folder } = await createScanned(0);
+    await writeAsBefore(folder, 'a', 'new');
+    const { unchanged, outcome } = await archiveAndPublish(repository, folder, 'test', { ignoreCtime: true });
+    expect(unchanged).toBe(true);
+    expect(outcome.totals.files).toBe(0);
+  });
+
+  it('is read once, and not by every scan that follows, where its content is what it was', async () => {
+    const { repository, folder, snapshot, clock } = await createScanned(-HOUR_MS);
+    clock.aheadMs = HOUR_MS;
+    expect(await readOf(repository, folder)).toBe(2);
+    expect(await readOf(repository, folder)).toBe(0);
+    // Nobody looked at what came after that scan began.
+    clock.aheadMs = 3 * HOUR_MS;
+    await writeFile(path.join(folder, 'a'), 'three');
+    const changed = await archiveAndPublish(repository, folder, 'test');
+    expect(changed).toMatchObject({ unchanged: false, snapshot: { parent: snapshot.id } });
+    expect(await readOf(repository, folder)).toBe(0);
+  });
+
+  it.each([
+    ['is damaged', (sealed: Buffer) => Buffer.concat([sealed.subarray(0, -1), Buffer.of((sealed.at(-1) ?? 0) ^ 1)])],
+    ['is cut short', (sealed: Buffer) => sealed.subarray(0, 10)],
+    [
+      'was written for another snapshot',
+      { format: 1, snapshot: '0123456789abcdef', begun: '2100-01-01T00:00:00.000Z' },
+    ],
+    ['names no time', { format: 1, snapshot: 'of the head', begun: 'yesterday' }],
+    ['is no JSON object', []],
+  ])('is read again where the note of the scan that read it %s, which is replaced then', async (_, note) => {
+    const { repository, folder, snapshot, clock } = await createScanned(-HOUR_MS);
+    clock.aheadMs = HOUR_MS;
+    expect(await readOf(repository, folder)).toBe(2);
+    const { state } = repository;
+    const { body, properties } = await state.store.read('scans/test');
+    const ifMatch = properties.etag;
+    if (typeof note === 'function') await state.store.replace('scans/test', note(Buffer.from(body)), { ifMatch });
+    else {
+      const text = JSON.stringify(note).replace('of the head', snapshot.id);
+      await state.replace('scan', 'scans/test', Buffer.from(text), { ifMatch });
+    }
+    expect(await readOf(repository, folder)).toBe(2);
+    expect(await readOf(repository, folder)).toBe(0);
   });
 });
 

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
+import { utimes, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -54,6 +54,18 @@ describe('firn archive', () => {
     expect(second.json).toMatchObject([
       { parent: first.json[0]?.snapshot, files: 3, bytes: 15, newChunks: 1, unchanged: false, added: 0, changed: 1 },
     ]);
+  });
+
+  it('reads what was changed behind its times, unless it is told that they say nothing', async () => {
+    const { cli } = await createCli();
+    const folder = await temporaryFolderOf({ a: { type: 'file', content: 'one', mtime: 1_000_000_000 } });
+    await cli('archive', folder, '--source', 'docs');
+    await writeFile(path.join(folder, 'a'), 'two');
+    await utimes(path.join(folder, 'a'), 1_000_000_000, 1_000_000_000);
+    const told = await cli('archive', folder, '--source', 'docs', '--ignore-ctime', '--json');
+    expect(told.json).toMatchObject([{ unchanged: true }]);
+    const asked = await cli('archive', folder, '--source', 'docs', '--json');
+    expect(asked.json).toMatchObject([{ unchanged: false, changed: 1, newChunks: 1 }]);
   });
 
   it('takes a folder from where the user is, and says in words what it did', async () => {

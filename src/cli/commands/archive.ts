@@ -12,13 +12,17 @@ export const archive: Command = {
   name: 'archive',
   summary: 'archive a folder as a new snapshot of a source',
   about: [
-    'Stores what differs between a folder and the latest snapshot of the source, and publishes it as a new snapshot. A file whose size, time and mode are those of the snapshot is not read again, unless its time is so late that it may have been written once more after it was read. Where nothing differs, no snapshot is made.',
+    'Stores what differs between a folder and the latest snapshot of the source, and publishes it as a new snapshot. A file is not read again where its size, time and mode are those of the snapshot and the file system has changed nothing of it since it was last looked at. Where nothing differs, no snapshot is made.',
     'Symbolic links are archived as links. What cannot be read is named and left out (its earlier version stays), and so are devices, sockets and pipes; the exit code is 3 then, and the snapshot names them too.',
   ],
   args: [{ name: 'folder' }],
   options: {
     source: { type: 'text', value: 'name', required: true, about: 'the source that the snapshot belongs to' },
-    rehash: { type: 'flag', about: 'read every file, whatever its time says' },
+    rehash: { type: 'flag', about: 'read every file, whatever its times say' },
+    'ignore-ctime': {
+      type: 'flag',
+      about: 'rest on size, time and mode, on file systems that touch files by themselves',
+    },
   },
   examples: [
     ['firn archive ~/documents --source documents', 'archive a folder'],
@@ -35,6 +39,7 @@ export const archive: Command = {
     const archived = await archiveAndPublish(repository, folder, source, {
       begun,
       rehash: options.flag('rehash'),
+      ignoreCtime: options.flag('ignore-ctime'),
       signal,
       onProgress: ({ files, bytes, path: at }) =>
         output.progress(() => `archiving  ${counted(files, 'file')}  ${formatBytes(bytes)}  ${printable(at)}`),
