@@ -36,8 +36,10 @@ export async function archiveFolder(
   const known = base && {
     filetrees: parts.filetrees,
     root: base.root,
-    scanBegun: await lastScanBegun(parts, base, { signal }),
+    scanBegun: lastScanBegun(parts, base, { signal }),
   };
+  // The scan waits for it, and begins when the storage has been asked for more; until then a failure is not unhandled.
+  known?.scanBegun.catch(() => undefined);
   const items = scanFolder({ listing, base: known, rehash, ignoreCtime, signal }, scan);
   const run = await runArchive(parts, { source, batch, kind: 'scan', base: base?.id }, items, options);
   const { totals, writer } = run;

@@ -47,7 +47,7 @@ export interface ScanOptions {
         readonly filetrees: FiletreeStore;
         readonly root: Hash;
         /** Of the latest scan that the tree comes from; undefined where it comes from uploads. */
-        readonly scanBegun?: Date | undefined;
+        readonly scanBegun: Promise<Date | undefined>;
       }
     | undefined;
   /** Read every file, whatever its attributes say. */
@@ -74,7 +74,7 @@ export async function checkFolder(folder: string): Promise<void> {
 export async function* scanFolder(options: ScanOptions, scan: FolderScan): AsyncGenerator<ArchiveItem> {
   const { folder } = options.listing;
   const device = (await isOnLocalDisk(folder)) ? (await stat(folder)).dev : undefined;
-  yield* new FolderScanner(options, scan, device).folder('', options.base?.root);
+  yield* new FolderScanner(options, scan, device, await options.base?.scanBegun).folder('', options.base?.root);
 }
 
 /** What a filetree has under one name. */
@@ -95,12 +95,11 @@ class FolderScanner {
   readonly #scanBegun: bigint | undefined;
   #turnedAt = performance.now();
 
-  constructor(options: ScanOptions, scan: FolderScan, localDevice: number | undefined) {
+  constructor(options: ScanOptions, scan: FolderScan, localDevice: number | undefined, begun: Date | undefined) {
     this.#options = options;
     this.#scan = scan;
     this.#top = path.join(options.listing.folder, path.sep);
     this.#localDevice = localDevice;
-    const begun = options.base?.scanBegun;
     if (begun) this.#scanBegun = BigInt(begun.getTime()) * 1_000_000n;
   }
 

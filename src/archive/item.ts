@@ -7,23 +7,24 @@ export interface OpenOptions extends CallOptions {
   readonly transientPieces?: boolean;
 }
 
+/** Of a file or link. */
+interface OpenedEntry {
+  readonly attributes: EntryAttributes;
+  readonly etag?: string | undefined;
+  /** Of a local one: when its file system last changed content, attributes or names of it, in the form of an mtime. */
+  readonly ctime?: string | undefined;
+}
+
 /** One opening of a file, link or folder of a source. */
 export type OpenedItem =
-  | {
+  | (OpenedEntry & {
       readonly type: 'file';
-      readonly attributes: EntryAttributes;
-      readonly etag?: string | undefined;
       /** The pieces belong to their reader. */
       readonly content: AsyncIterable<Buffer>;
       /** Asked after the content was read: whether it stood still meanwhile. Releases what the opening holds; never rejects. */
       readonly unchanged: () => Promise<boolean>;
-    }
-  | {
-      readonly type: 'link';
-      readonly attributes: EntryAttributes;
-      readonly etag?: string | undefined;
-      readonly target: string;
-    }
+    })
+  | (OpenedEntry & { readonly type: 'link'; readonly target: string })
   | { readonly type: 'folder'; readonly attributes: EntryAttributes; readonly etag?: string | undefined }
   /** It is not there any more: nothing is archived, nothing removed. */
   | { readonly type: 'gone' };

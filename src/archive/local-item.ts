@@ -7,6 +7,7 @@ import { type BigIntStats, closeSync, constants, fstatSync, open, openSync, read
 import { lstat, readlink } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { FirnError, problemOf } from '../errors.ts';
+import { timeOfNanoseconds } from '../filetree/time.ts';
 import { isAbsent } from '../storage/local-files.ts';
 import type { OpenedItem, OpenOptions } from './item.ts';
 import { localAttributesOf, storedAttributes } from './local-attributes.ts';
@@ -21,7 +22,7 @@ export async function openLink(entryPath: string, local: string): Promise<Opened
     if (!isUtf8(raw)) {
       throw new FirnError('FIRN_FILE_UNREADABLE', { path: entryPath, problem: 'its target is not valid UTF-8' });
     }
-    return { type: 'link', attributes: storedAttributes(localAttributesOf(stats)), target: raw.toString() };
+    return { type: 'link', ...openedEntry(stats), target: raw.toString() };
   } catch (error) {
     return goneOrUnreadable(entryPath, error);
   }
@@ -93,7 +94,7 @@ export async function openFile(fileToOpen: FileToOpen): Promise<OpenedItem> {
     let answer: boolean | undefined;
     return {
       type: 'file',
-      attributes: storedAttributes(localAttributesOf(before)),
+      ...openedEntry(before),
       content: contentOf(fileToOpen, opened, Number(before.size)),
       unchanged: async () => {
         answer ??= stoodStill(opened, before);
@@ -104,6 +105,10 @@ export async function openFile(fileToOpen: FileToOpen): Promise<OpenedItem> {
     file?.close();
     return goneOrUnreadable(entryPath, error);
   }
+}
+
+function openedEntry(stats: BigIntStats) {
+  return { attributes: storedAttributes(localAttributesOf(stats)), ctime: timeOfNanoseconds(stats.ctimeNs) };
 }
 
 /** Closes the file. One that cannot be asked any more did not stand still. */

@@ -2,8 +2,8 @@
  * Uploads a local folder into the inbox, with the attributes of files, folders and links in the metadata of the blobs, as
  * `inbox-source.ts` reads them. It is what any other uploader may do; nothing of the engine is needed.
  *
- * An upload that is there already with the same size, mtime and mode is left alone. Files below the folder that are gone
- * stay in the inbox: deleting is the user's.
+ * An upload that is there already is left alone: one of the same size, mtime and mode, and of the same ctime, which no program
+ * sets back after it has written. Files below the folder that are gone stay in the inbox: deleting is the user's.
  */
 import pMap from 'p-map';
 import { FirnError, isFirnError } from '../errors.ts';
@@ -38,6 +38,8 @@ export interface UploadedFolder {
 
 export interface UploadOptions extends CallOptions {
   readonly uploadsInFlightMax: number;
+  /** Rest on size, mtime and mode: for file systems whose ctime says nothing. */
+  readonly ignoreCtime?: boolean | undefined;
   readonly onProgress?: ((progress: { files: number; bytes: number; path: string }) => void) | undefined;
 }
 
@@ -65,7 +67,7 @@ export async function uploadFolder(
       if (item.op === 'skip') skipped.push({ path: item.path, code: item.code, problem: item.problem });
       if (item.op !== 'put') return;
       try {
-        const done = await uploadItem(inbox, `${source}/${item.path}`, item, signal);
+        const done = await uploadItem(inbox, `${source}/${item.path}`, item, options);
         if (done === undefined) return;
         if (done.type === 'folder') sent.folders += 1;
         else if (done.bytes === undefined) sent.unchanged += 1;
@@ -83,10 +85,15 @@ export async function uploadFolder(
   return { ...sent, skipped };
 }
 
-function metadataOf({ mtime, mode }: EntryAttributes, extra: BlobMetadata = {}): BlobMetadata {
+function metadataOf(
+  { mtime, mode }: EntryAttributes,
+  ctime: string | undefined,
+  extra: BlobMetadata = {},
+): BlobMetadata {
   return {
     ...(mtime === undefined ? {} : { mtime }),
     ...(mode === undefined ? {} : { mode: mode.toString(8).padStart(4, '0') }),
+    ...(ctime === undefined ? {} : { ctime }),
     ...extra,
   };
 }
@@ -96,22 +103,29 @@ async function uploadItem(
   inbox: BlobStore,
   name: string,
   item: PutItem,
-  signal: AbortSignal | undefined,
+  { ignoreCtime = false, signal }: UploadOptions,
 ): Promise<{ type: SentItem['type']; bytes: number | undefined } | undefined> {
   for (let tries = 0; tries < READ_TRIES_MAX; tries += 1) {
     const opened = await item.open({ signal });
     if (opened.type === 'gone') return undefined;
     if (opened.type === 'folder') {
-      await put(inbox, name, Buffer.alloc(0), metadataOf(opened.attributes, { hdi_isfolder: 'true' }), signal);
+      await put(
+        inbox,
+        name,
+        Buffer.alloc(0),
+        metadataOf(opened.attributes, undefined, { hdi_isfolder: 'true' }),
+        signal,
+      );
       return { type: 'folder', bytes: undefined };
     }
+    const ctime = ignoreCtime ? undefined : opened.ctime;
     if (opened.type === 'link') {
       const target = Buffer.from(opened.target);
-      const metadata = metadataOf(opened.attributes, { is_symlink: 'true' });
+      const metadata = metadataOf(opened.attributes, ctime, { is_symlink: 'true' });
       const written = await put(inbox, name, target, metadata, signal);
       return { type: 'link', bytes: written ? 0 : undefined };
     }
-    const metadata = metadataOf(opened.attributes);
+    const metadata = metadataOf(opened.attributes, ctime);
     if (item.bytes > SINGLE_BYTES_MAX) {
       try {
         const written = await putStream(inbox, name, stable(opened), item.bytes, metadata, signal);
@@ -199,7 +213,8 @@ async function putStream(
   return true;
 }
 
-function sameMetadata(a: BlobMetadata, b: BlobMetadata): boolean {
-  const names = new Set([...Object.keys(a), ...Object.keys(b)]);
-  return [...names].every((name) => a[name] === b[name]);
+function sameMetadata(there: BlobMetadata, wanted: BlobMetadata): boolean {
+  const names = new Set([...Object.keys(there), ...Object.keys(wanted)]);
+  if (wanted.ctime === undefined) names.delete('ctime');
+  return [...names].every((name) => there[name] === wanted[name]);
 }

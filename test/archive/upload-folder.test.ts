@@ -1,9 +1,10 @@
-import { lutimes, mkdir, mkdtemp, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+import { lutimes, mkdir, mkdtemp, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { uploadFolder } from '../../src/archive/upload-folder.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
+import { until } from '../kit/until.ts';
 
 let folder: string;
 beforeEach(async () => {
@@ -31,7 +32,11 @@ test('files, folders and links arrive with their attributes', async () => {
   });
   const file = await inbox.read('src/d/ä b\n.txt');
   expect(file.body.toString()).toBe('content');
-  expect(file.properties.metadata).toEqual({ mtime: '2023-11-14T22:13:20.5Z', mode: '0640' });
+  expect(file.properties.metadata).toEqual({
+    mtime: '2023-11-14T22:13:20.5Z',
+    mode: '0640',
+    ctime: expect.stringMatching(/^2/),
+  });
   expect((await inbox.properties('src/d')).metadata).toMatchObject({ hdi_isfolder: 'true', mode: '0750' });
   const link = await inbox.read('src/link');
   expect(link.body.toString()).toBe('d/nowhere');
@@ -51,6 +56,30 @@ test('what is there already is not sent again; what changed, small or large, rep
   expect((await inbox.properties('src/same')).etag).toBe(before.etag);
   expect((await inbox.read('src/small')).body.toString()).toBe('new!');
   expect((await inbox.read('src/large')).body).toEqual(Buffer.alloc(9 * 1024 * 1024 + 1, 2));
+});
+
+test('what was changed behind its time, small or large, is sent again, unless its file system is said to touch files by itself', async () => {
+  const inbox = createMemoryBlobStore();
+  const write = async (fill: number) => {
+    for (const [name, bytes] of Object.entries({ small: 3, large: 9 * 1024 * 1024 })) {
+      await writeFile(path.join(folder, name), Buffer.alloc(bytes, fill));
+      await utimes(path.join(folder, name), 1_000_000_000, 1_000_000_000);
+    }
+  };
+  await write(1);
+  expect(await uploadFolder(inbox, 'src', folder, options)).toMatchObject({ files: 2, unchanged: 0 });
+  const changedAt = async () => (await stat(path.join(folder, 'small'), { bigint: true })).ctimeNs;
+  const before = await changedAt();
+  await until('the clock of the file system has gone on', async () => {
+    await write(2);
+    return (await changedAt()) > before || undefined;
+  });
+  const ignoring = { ...options, ignoreCtime: true };
+  expect(await uploadFolder(inbox, 'src', folder, ignoring)).toMatchObject({ files: 0, unchanged: 2 });
+  expect(await uploadFolder(inbox, 'src', folder, options)).toMatchObject({ files: 2, unchanged: 0 });
+  expect((await inbox.read('src/small')).body).toEqual(Buffer.alloc(3, 2));
+  expect((await inbox.read('src/large')).body).toEqual(Buffer.alloc(9 * 1024 * 1024, 2));
+  expect(await uploadFolder(inbox, 'src', folder, options)).toMatchObject({ files: 0, unchanged: 2 });
 });
 
 test('a name that blob storage cannot take is skipped and named, and the others arrive', async () => {

@@ -31,7 +31,8 @@ beforeEach(async () => {
       hooked(account.container(name), { before: (call, blob) => void calls.push(`${call} ${blob}`) }),
   };
   calls = [];
-  ({ reopen } = await createTestRepository({ containers }));
+  // So late that the files are as old as their times say.
+  ({ reopen } = await createTestRepository({ containers, now: () => new Date(Date.now() + 3_600_000) }));
 });
 
 /** As a command does it: nothing is in memory. */

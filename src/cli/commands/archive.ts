@@ -8,6 +8,12 @@ import { type Command, exitCodes } from '../command.ts';
 import { counted, formatBytes, formatCount, formatSeconds, printable } from '../format.ts';
 import type { Output } from '../output.ts';
 
+/** The option of what compares the files of a folder. */
+export const ignoreCtime = {
+  type: 'flag',
+  about: 'rest on size, time and mode, on file systems that touch files by themselves',
+} as const;
+
 export const archive: Command = {
   name: 'archive',
   summary: 'archive a folder as a new snapshot of a source',
@@ -19,10 +25,7 @@ export const archive: Command = {
   options: {
     source: { type: 'text', value: 'name', required: true, about: 'the source that the snapshot belongs to' },
     rehash: { type: 'flag', about: 'read every file, whatever its times say' },
-    'ignore-ctime': {
-      type: 'flag',
-      about: 'rest on size, time and mode, on file systems that touch files by themselves',
-    },
+    'ignore-ctime': ignoreCtime,
   },
   examples: [
     ['firn archive ~/documents --source documents', 'archive a folder'],
