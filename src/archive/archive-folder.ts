@@ -7,7 +7,7 @@ import type { SkippedPaths, Snapshot } from '../snapshots/snapshot.ts';
 import { type ArchiveOptions, runArchive } from './archive-run.ts';
 import type { FolderListing } from './folder-listing.ts';
 import { checkFolder, type FolderScan, type ScanOptions, scanFolder } from './folder-source.ts';
-import { type LastScanParts, lastScanBegun, scanName } from './last-scan.ts';
+import { findLastScan, type LastScanParts, scanName } from './last-scan.ts';
 import type { ArchiveParts } from './parts.ts';
 import type { ArchiveTotals } from './receipt.ts';
 
@@ -32,14 +32,14 @@ export async function archiveFolder(
   await checkFolder(listing.folder);
   const scan: FolderScan = { unchangedFiles: 0, unchangedBytes: 0 };
   const { signal, rehash, ignoreCtime } = options;
-  const batch = scanName(listing.begun);
+  const batch = scanName(listing.begun, { byCtimes: !ignoreCtime });
   const known = base && {
     filetrees: parts.filetrees,
     root: base.root,
-    scanBegun: lastScanBegun(parts, base, { signal }),
+    lastScan: findLastScan(parts, base, listing.begun, { signal }),
   };
   // The scan waits for it, and begins when the storage has been asked for more; until then a failure is not unhandled.
-  known?.scanBegun.catch(() => undefined);
+  known?.lastScan.catch(() => undefined);
   const items = scanFolder({ listing, base: known, rehash, ignoreCtime, signal }, scan);
   const run = await runArchive(parts, { source, batch, kind: 'scan', base: base?.id }, items, options);
   const { totals, writer } = run;

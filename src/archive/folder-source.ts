@@ -2,8 +2,9 @@
  * A local folder as a source: what differs between the folder and a filetree, as items in order of path.
  *
  * A file counts as unchanged when size, mtime and mode are those of the tree, and nothing of it was changed since the last scan
- * began: its ctime tells, also where a program put the mtime back; where either lies within a step of the file system's clock
- * before that scan, the file may have been written once more after it was read (`rehash` reads every file). Symbolic links are
+ * began: its ctime tells, also where a program put the mtime back. Where either lies within a step of the file system's clock
+ * before that scan, the file may have been written once more after it was read; and what that scan could not read is not known.
+ * Where no such scan is known, and with `rehash`, every file is read. Symbolic links are
  * taken as links and never followed. Devices, sockets and pipes are skipped and named; so is what cannot be read, and its
  * earlier version stays. The folder itself has no entry.
  */
@@ -18,6 +19,7 @@ import type { Hash } from '../sealing/keys.ts';
 import { isOnLocalDisk, systemCodeOf } from '../storage/local-files.ts';
 import type { FolderListing, ListedAttributes } from './folder-listing.ts';
 import type { ArchiveItem } from './item.ts';
+import type { LastScan } from './last-scan.ts';
 import { hasAttributes, storedAttributes } from './local-attributes.ts';
 import { openFile, openLink } from './local-item.ts';
 import { ReadPace } from './read-pace.ts';
@@ -46,8 +48,8 @@ export interface ScanOptions {
     | {
         readonly filetrees: FiletreeStore;
         readonly root: Hash;
-        /** Of the latest scan that the tree comes from; undefined where it comes from uploads. */
-        readonly scanBegun: Promise<Date | undefined>;
+        /** The one that found what the tree holds. */
+        readonly lastScan: Promise<LastScan | undefined>;
       }
     | undefined;
   /** Read every file, whatever its attributes say. */
@@ -74,7 +76,7 @@ export async function checkFolder(folder: string): Promise<void> {
 export async function* scanFolder(options: ScanOptions, scan: FolderScan): AsyncGenerator<ArchiveItem> {
   const { folder } = options.listing;
   const device = (await isOnLocalDisk(folder)) ? (await stat(folder)).dev : undefined;
-  yield* new FolderScanner(options, scan, device, await options.base?.scanBegun).folder('', options.base?.root);
+  yield* new FolderScanner(options, scan, device, await options.base?.lastScan).folder('', options.base?.root, false);
 }
 
 /** What a filetree has under one name. */
@@ -91,20 +93,25 @@ class FolderScanner {
   /** The disk of the folder, where it is one of this machine; others may be mounted below it. */
   readonly #localDevice: number | undefined;
   readonly #pace = new ReadPace();
-  /** The last scan, in nanoseconds since 1970. */
+  readonly #lastScan: LastScan | undefined;
+  /** In nanoseconds since 1970. */
   readonly #scanBegun: bigint | undefined;
   #turnedAt = performance.now();
 
-  constructor(options: ScanOptions, scan: FolderScan, localDevice: number | undefined, begun: Date | undefined) {
+  constructor(options: ScanOptions, scan: FolderScan, localDevice: number | undefined, last: LastScan | undefined) {
     this.#options = options;
     this.#scan = scan;
     this.#top = path.join(options.listing.folder, path.sep);
     this.#localDevice = localDevice;
-    if (begun) this.#scanBegun = BigInt(begun.getTime()) * 1_000_000n;
+    this.#lastScan = last;
+    if (last) this.#scanBegun = BigInt(last.begun.getTime()) * 1_000_000n;
   }
 
-  /** One folder: `at` is its path inside the source, empty for the top, else ending with «/». */
-  async *folder(at: string, tree: FolderTree | undefined): AsyncGenerator<ArchiveItem> {
+  /**
+   * One folder: `at` is its path inside the source, empty for the top, else ending with «/».
+   * @param wasSkipped whether the last scan could not read it.
+   */
+  async *folder(at: string, tree: FolderTree | undefined, wasSkipped: boolean): AsyncGenerator<ArchiveItem> {
     const { signal, listing } = this.#options;
     const known = this.#knownIn(tree);
     try {
@@ -139,11 +146,14 @@ class FolderScanner {
           yield skip(at + name, listed.code, listed.problem);
         } else if (listed.is === 'gone') {
           if (before.file || before.folder) yield { path: at + name, op: 'remove' };
-        } else if (listed.attributes.type === 'folder') {
-          yield* this.#folderEntry(at + name, listed.attributes, before);
-          yield* this.folder(`${at}${name}/`, before.file ? undefined : before.folder?.tree);
         } else {
-          yield* this.#fileEntry(at + name, listed.attributes, before);
+          const isUnseen = wasSkipped || this.#lastScan?.skipped.has(at + name) === true;
+          if (listed.attributes.type === 'folder') {
+            yield* this.#folderEntry(at + name, listed.attributes, before);
+            yield* this.folder(`${at}${name}/`, before.file ? undefined : before.folder?.tree, isUnseen);
+          } else {
+            yield* this.#fileEntry(at + name, listed.attributes, before, isUnseen);
+          }
         }
       }
       throw new FirnError('FIRN_INTERNAL', { problem: 'a listing of a folder was taken to its end twice' });
@@ -160,9 +170,9 @@ class FolderScanner {
     yield { path: entryPath, op: 'put', bytes: 0, open: async () => ({ type: 'folder', attributes }) };
   }
 
-  *#fileEntry(entryPath: string, listed: ListedAttributes, before: Known): Generator<ArchiveItem> {
+  *#fileEntry(entryPath: string, listed: ListedAttributes, before: Known, isUnseen: boolean): Generator<ArchiveItem> {
     if (before.folder) yield { path: entryPath, op: 'remove' };
-    else if (before.file && this.#isSettled(listed) && isUnchanged(listed, before.file)) {
+    else if (before.file && !isUnseen && this.#isSettled(listed) && isUnchanged(listed, before.file)) {
       this.#scan.unchangedFiles += 1;
       this.#scan.unchangedBytes += before.file.type === 'file' ? before.file.bytes : 0;
       return;
@@ -182,7 +192,8 @@ class FolderScanner {
   /** Written after the last scan had read it, the file would have other times. */
   #isSettled({ mtime, ctime }: ListedAttributes): boolean {
     const { rehash, ignoreCtime } = this.#options;
-    return !rehash && this.#isBeforeScan(mtime) && (ignoreCtime || this.#isBeforeScan(ctime));
+    if (rehash || !this.#isBeforeScan(mtime)) return false;
+    return ignoreCtime || (this.#lastScan?.byCtimes === true && this.#isBeforeScan(ctime));
   }
 
   #isBeforeScan(time: bigint): boolean {

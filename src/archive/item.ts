@@ -11,8 +11,8 @@ export interface OpenOptions extends CallOptions {
 interface OpenedEntry {
   readonly attributes: EntryAttributes;
   readonly etag?: string | undefined;
-  /** Of a local one: when its file system last changed content, attributes or names of it, in the form of an mtime. */
-  readonly ctime?: string | undefined;
+  /** Of a local one: when its file system last changed content, attributes or names of it, in nanoseconds since 1970. */
+  readonly ctime?: bigint | undefined;
 }
 
 /** One opening of a file, link or folder of a source. */

@@ -7,7 +7,6 @@ import { type BigIntStats, closeSync, constants, fstatSync, open, openSync, read
 import { lstat, readlink } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { FirnError, problemOf } from '../errors.ts';
-import { timeOfNanoseconds } from '../filetree/time.ts';
 import { isAbsent } from '../storage/local-files.ts';
 import type { OpenedItem, OpenOptions } from './item.ts';
 import { localAttributesOf, storedAttributes } from './local-attributes.ts';
@@ -108,7 +107,7 @@ export async function openFile(fileToOpen: FileToOpen): Promise<OpenedItem> {
 }
 
 function openedEntry(stats: BigIntStats) {
-  return { attributes: storedAttributes(localAttributesOf(stats)), ctime: timeOfNanoseconds(stats.ctimeNs) };
+  return { attributes: storedAttributes(localAttributesOf(stats)), ctime: stats.ctimeNs };
 }
 
 /** Closes the file. One that cannot be asked any more did not stand still. */

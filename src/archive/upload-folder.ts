@@ -8,6 +8,7 @@
 import pMap from 'p-map';
 import { FirnError, isFirnError } from '../errors.ts';
 import type { EntryAttributes } from '../filetree/entry.ts';
+import { timeOfNanoseconds } from '../filetree/time.ts';
 import { checkSourceName } from '../journal/source-name.ts';
 import type { SkippedPath } from '../snapshots/snapshot.ts';
 import {
@@ -118,7 +119,7 @@ async function uploadItem(
       );
       return { type: 'folder', bytes: undefined };
     }
-    const ctime = ignoreCtime ? undefined : opened.ctime;
+    const ctime = ignoreCtime || opened.ctime === undefined ? undefined : timeOfNanoseconds(opened.ctime);
     if (opened.type === 'link') {
       const target = Buffer.from(opened.target);
       const metadata = metadataOf(opened.attributes, ctime, { is_symlink: 'true' });

@@ -68,7 +68,9 @@ export async function archiveAndPublish(
       onPublish?.();
       const published = await publishBatch(repository, source, batch, base, { signal, onWait });
       if (published !== undefined) {
-        if (published.unchanged) await noteScan(repository.state, published.snapshot, listing.begun, { signal });
+        const sawAll = !options.ignoreCtime && outcome.skipped.count === 0;
+        if (published.unchanged && sawAll)
+          await noteScan(repository.state, published.snapshot, listing.begun, { signal });
         return { ...published, outcome, stored };
       }
     }
@@ -94,12 +96,14 @@ async function publishBatch(
     const next = await snapshotAfter(repository, source, base, options);
     if (next !== undefined) return holds(next, batch) ? { snapshot: next, unchanged: false } : undefined;
     if (await hasReceipt(repository, source, batch, options)) continue;
-    return outcome?.outcome === 'unchanged' && base !== undefined ? { snapshot: base, unchanged: true } : undefined;
+    // Of another scan on the same base, of which one alone can be published, that says nothing.
+    const isOwn = outcome?.outcome === 'unchanged' && holds(outcome, batch);
+    return isOwn && base !== undefined ? { snapshot: base, unchanged: true } : undefined;
   }
   throw publishConflict(source);
 }
 
-function holds({ batches }: Snapshot, batch: string): boolean {
+function holds({ batches }: Pick<Snapshot, 'batches'>, batch: string): boolean {
   return batches.some((each) => each.batch === batch);
 }
 

@@ -22,7 +22,7 @@ const LONG_COMMANDS = ['archive', 'cat', 'restore', 'upload', 'verify'];
 /**
  * A small young generation, and one pool of memory for all threads (of glibc), since their buffers are alike: together a
  * third less memory, and no more time. And no full collection below 48 MiB, heap and buffers outside it taken together: else there
- * is one for each 10 MiB of new buffers. None can be had after the start; what the user says counts more (docs/performance.md).
+ * is one for each 10 MiB of new buffers. None can be had after the start; what the user says counts more (docs/decisions/011).
  */
 const LONG_FLAGS = ['--max-semi-space-size=8', '--initial-old-space-size=48'];
 const LONG_ENVIRONMENT = { MALLOC_ARENA_MAX: '1' };

@@ -34,7 +34,7 @@ export interface BuiltTree {
 export type PublishOutcome =
   | { readonly outcome: 'published'; readonly snapshot: Snapshot }
   /** The tree is the one of the parent (or still nothing), and no upload was passed over: no new snapshot. */
-  | { readonly outcome: 'unchanged'; readonly snapshot: Snapshot | undefined };
+  | ({ readonly outcome: 'unchanged'; readonly snapshot: Snapshot | undefined } & Pick<Plan, 'batches'>);
 
 /** So many locations are merged at a time; 96 bytes each in a receipt, some 500 in memory. */
 const LOCATIONS_AT_ONCE = 50_000;
@@ -150,7 +150,7 @@ async function commit(
     if (!(await removePlan())) throw publishConflict(source);
     const retiring = { source, batches, root: tree.root };
     await retireBatches(parts, retiring, await receiptsOf(parts, retiring, options), options);
-    return { outcome: 'unchanged', snapshot: head?.snapshot };
+    return { outcome: 'unchanged', snapshot: head?.snapshot, batches };
   }
   const snapshot = await parts.snapshots.create(manifestOf(plan, tree, receipts), options);
   if (!(await parts.snapshots.moveHead(head, snapshot, options))) {

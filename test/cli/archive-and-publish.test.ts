@@ -1,6 +1,10 @@
-import { rename, utimes, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { mkdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import { archiveFolder } from '../../src/archive/archive-folder.ts';
+import { FolderListing } from '../../src/archive/folder-listing.ts';
 import { archiveAndPublish } from '../../src/cli/archive-and-publish.ts';
 import { walkTree } from '../../src/filetree/walk.ts';
 import { rootOf } from '../../src/index/root-view.ts';
@@ -8,7 +12,7 @@ import { planPublish } from '../../src/publish/plan.ts';
 import { publishSource } from '../../src/publish/publish-source.ts';
 import { type Containers, openRepository, type Repository } from '../../src/repository.ts';
 import { readSettings } from '../../src/settings.ts';
-import type { Snapshot } from '../../src/snapshots/snapshot.ts';
+import { SKIPPED_NAMED_MAX, type Snapshot } from '../../src/snapshots/snapshot.ts';
 import { intercept } from '../chunks/intercept.ts';
 import { makeTree, temporaryFolder, temporaryFolderOf } from '../kit/local-tree.ts';
 import { createMemoryAccount } from '../kit/memory-blob-store.ts';
@@ -270,9 +274,10 @@ describe('a file that is changed while size, time and mode stay what they are', 
     await utimes(path.join(folder, name), LONG_AGO_SECONDS, LONG_AGO_SECONDS);
   };
   /** Two files, archived while the clock showed this much more than it does. */
-  const createScanned = async (aheadMs: number) => {
+  const createScanned = async (aheadMs: number, { containers }: { containers?: Containers } = {}) => {
     const clock = { aheadMs };
-    const { repository } = await createTestRepository({ now: () => new Date(Date.now() + clock.aheadMs) });
+    const now = () => new Date(Date.now() + clock.aheadMs);
+    const { repository } = await createTestRepository(containers ? { containers, now } : { now });
     const folder = await temporaryFolder();
     await writeAsBefore(folder, 'a', 'one');
     await writeAsBefore(folder, 'b', 'two');
@@ -331,6 +336,7 @@ describe('a file that is changed while size, time and mode stay what they are', 
       'was written for another snapshot',
       { format: 1, snapshot: '0123456789abcdef', begun: '2100-01-01T00:00:00.000Z' },
     ],
+    ['is of a newer Firn', { format: 2, snapshot: 'of the head', begun: '2100-01-01T00:00:00.000Z' }],
     ['names no time', { format: 1, snapshot: 'of the head', begun: 'yesterday' }],
     ['is no JSON object', []],
   ])('is read again where the note of the scan that read it %s, which is replaced then', async (_, note) => {
@@ -347,6 +353,105 @@ describe('a file that is changed while size, time and mode stay what they are', 
     }
     expect(await readOf(repository, folder)).toBe(2);
     expect(await readOf(repository, folder)).toBe(0);
+  });
+
+  it('is read by each scan where no note can be left, and nothing fails for that', async () => {
+    const account = createMemoryAccount();
+    const containers: Containers = {
+      container: (name) =>
+        intercept(account.container(name), {
+          create: async (next, blob, ...rest) => {
+            if (blob === 'scans/test') throw new Error('not today');
+            return await next(blob, ...rest);
+          },
+        }),
+    };
+    const { repository, folder, clock } = await createScanned(-HOUR_MS, { containers });
+    clock.aheadMs = HOUR_MS;
+    expect(await readOf(repository, folder)).toBe(2);
+    expect(await readOf(repository, folder)).toBe(2);
+  });
+
+  it.each([
+    ['it has found nothing else', 'two'],
+    ['it has published what else it found', 'changed'],
+  ])('is archived though a scan before has rested on mtimes, where %s', async (_, text) => {
+    const { repository, folder, clock } = await createScanned(-HOUR_MS);
+    // Later than that scan: it is read by the next in any case.
+    await writeFile(path.join(folder, 'b'), 'two');
+    await archiveAndPublish(repository, folder, 'test');
+    await writeAsBefore(folder, 'a', 'new');
+    if (text !== 'two') await writeFile(path.join(folder, 'b'), text);
+    clock.aheadMs = HOUR_MS;
+    const rested = await archiveAndPublish(repository, folder, 'test', { ignoreCtime: true });
+    expect(rested).toMatchObject({ unchanged: text === 'two', outcome: { totals: { files: 1 } } });
+    const { snapshot } = await archiveAndPublish(repository, folder, 'test');
+    expect(await contentOf(repository, snapshot)).toEqual({ a: 'new', b: text });
+  });
+
+  it.each([
+    ['a scan before had a clock that was ahead', 24 * HOUR_MS],
+    ['the tree comes from uploads', undefined],
+  ])('is archived where %s', async (_, aheadMs) => {
+    const { repository, folder, clock } = await createScanned(aheadMs ?? 0);
+    if (aheadMs === undefined) {
+      const mode = ((await stat(path.join(folder, 'a'))).mode & 0o7777).toString(8);
+      for (const [name, text] of Object.entries({ a: 'one', b: 'two' })) {
+        await upload(repository, `uploaded/${name}`, text, {
+          mtime: new Date(LONG_AGO_SECONDS * 1000).toISOString(),
+          mode,
+        });
+      }
+      await archiveAll(repository, 'uploaded');
+      await publishSource(repository, 'uploaded');
+    }
+    clock.aheadMs = 0;
+    await writeAsBefore(folder, 'a', 'new');
+    const { snapshot } = await archiveAndPublish(repository, folder, aheadMs === undefined ? 'uploaded' : 'test');
+    expect(snapshot.changes).toEqual({ added: 0, changed: 1, removed: 0 });
+    expect(await contentOf(repository, snapshot)).toEqual({ a: 'new', b: 'two' });
+  });
+
+  it.each([
+    ['a file, and found nothing else', 'a', false, 0],
+    ['a file, and was published', 'a', true, 0],
+    ['its folder, and was published', 'd', true, 0],
+    ['more than a snapshot names, and was published', 'z', true, SKIPPED_NAMED_MAX],
+  ])('is archived when it can be read again, where a scan skipped %s', async (_, skipped, published, others) => {
+    const { repository, folder, clock } = await createScanned(-HOUR_MS);
+    await mkdir(path.join(folder, 'd'));
+    for (const name of ['d/c', 'z']) await writeAsBefore(folder, name, 'one');
+    await archiveAndPublish(repository, folder, 'test');
+    const away = path.join(await temporaryFolder(), 'away');
+    await rename(path.join(folder, skipped), away);
+    const pipes = [skipped, ...Array.from({ length: others }, (_, n) => `pipe ${n}`)];
+    await promisify(execFile)('mkfifo', pipes, { cwd: folder });
+    if (published) await writeFile(path.join(folder, 'b'), 'changed');
+    clock.aheadMs = HOUR_MS;
+    const without = await archiveAndPublish(repository, folder, 'test');
+    expect(without.unchanged).toBe(!published);
+    expect(without.outcome.skipped.count).toBe(pipes.length);
+    for (const pipe of pipes) await rm(path.join(folder, pipe));
+    await rename(away, path.join(folder, skipped));
+    const file = skipped === 'd' ? 'd/c' : skipped;
+    await writeAsBefore(folder, file, 'new');
+    clock.aheadMs = 2 * HOUR_MS;
+    const { snapshot } = await archiveAndPublish(repository, folder, 'test');
+    expect(snapshot.changes).toEqual({ added: 0, changed: 1, removed: 0 });
+    expect(await contentOf(repository, snapshot)).toMatchObject({ [file]: 'new' });
+  });
+
+  it('is archived, like any other change, though an earlier scan of the same snapshot died with a receipt of no difference', async () => {
+    const { repository, folder, snapshot, clock } = await createScanned(-HOUR_MS);
+    clock.aheadMs = HOUR_MS;
+    using listing = new FolderListing(folder, repository.now());
+    expect(await archiveFolder(repository, listing, 'test', snapshot)).toMatchObject({ totals: { files: 2 } });
+    await writeAsBefore(folder, 'a', 'new');
+    await writeFile(path.join(folder, 'c'), 'added');
+    clock.aheadMs = 2 * HOUR_MS;
+    const later = await archiveAndPublish(repository, folder, 'test');
+    expect(later.unchanged).toBe(false);
+    expect(await contentOf(repository, later.snapshot)).toEqual({ a: 'new', b: 'two', c: 'added' });
   });
 });
 

@@ -1,12 +1,13 @@
 /**
  * The JSON that lies in the repository, with structures that nobody writes: snapshots, heads, receipts and their changes,
- * plans, the marker of a repair, locks, what was queued. The repository is unencrypted, so that its seals prove nothing:
+ * plans, the marker of a repair, locks, what was queued, notes of scans. The repository is unencrypted, so that its seals prove nothing:
  * whoever can write there can make them.
  */
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { archiveBatch } from '../../src/archive/archive-batch.ts';
 import { batchesWithoutReceipt, sealDueBatches } from '../../src/archive/batches.ts';
+import { findLastScan } from '../../src/archive/last-scan.ts';
 import { findReceipt, readChanges, readLocations } from '../../src/archive/receipt.ts';
 import { findRepairMarker } from '../../src/index/marker.ts';
 import { runRepair } from '../../src/index/repair-run.ts';
@@ -392,5 +393,27 @@ describe('what was queued', () => {
       }),
       runs(60),
     );
+  });
+});
+
+describe('the note of a scan', () => {
+  it('tells a time that is past, or nothing', patient, async () => {
+    const head = (await original.snapshots.readHead('photos'))?.snapshot;
+    if (head === undefined) throw new Error('there is no snapshot');
+    const valid = { format: 1, snapshot: head.id, begun: '2026-01-01T00:00:00.000Z' };
+    const now = new Date();
+    let told = 0;
+    await fc.assert(
+      fc.asyncProperty(anyHostileJson([...tempting, head.id]), async (hostile) => {
+        const repository = await openWithSealed('state', 'scan', 'scans/photos', hostileJson(valid, hostile));
+        const last = await findLastScan(repository, head, now, {});
+        if (last === undefined) return;
+        told += 1;
+        expect(last.begun.getTime()).toBeLessThanOrEqual(now.getTime());
+        expect(last).toMatchObject({ byCtimes: true, skipped: new Set() });
+      }),
+      { ...runs(100), examples: [[{ json: [], bytes: [] }]] },
+    );
+    expect(told).toBeGreaterThan(0);
   });
 });

@@ -18,7 +18,7 @@ export const archive: Command = {
   name: 'archive',
   summary: 'archive a folder as a new snapshot of a source',
   about: [
-    'Stores what differs between a folder and the latest snapshot of the source, and publishes it as a new snapshot. A file is not read again where its size, time and mode are those of the snapshot and the file system has changed nothing of it since it was last looked at. Where nothing differs, no snapshot is made.',
+    'Stores what differs between a folder and the latest snapshot of the source, and publishes it as a new snapshot. A file is not read again where its size, time and mode are those of the snapshot and its file system has changed nothing of it since the last scan. Where nothing differs, no snapshot is made.',
     'Symbolic links are archived as links. What cannot be read is named and left out (its earlier version stays), and so are devices, sockets and pipes; the exit code is 3 then, and the snapshot names them too.',
   ],
   args: [{ name: 'folder' }],

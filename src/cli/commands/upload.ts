@@ -10,7 +10,7 @@ export const upload: Command = {
   name: 'upload',
   summary: 'upload a folder into the inbox, for the functions to archive',
   about: [
-    'Uploads files, folders and links into the inbox, with their modes and times. The functions archive and publish them. What the inbox has already, with the same size, times and mode, is not sent again; nothing in it is deleted. No passphrase is needed.',
+    'Uploads files, folders and links into the inbox, with their modes and times. The functions archive and publish them. What the inbox has already is not sent again unless it was touched since; nothing in it is deleted. No passphrase is needed.',
     'Blob storage does not take names with a backslash or a control character; such files are left out and named. Without functions, `firn archive` archives a folder directly, whatever its names.',
   ],
   args: [{ name: 'folder' }],
