@@ -9,7 +9,7 @@
 import { randomBytes } from 'node:crypto';
 import { isFirnError } from '../errors.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
-import type { Snapshot } from '../snapshots/snapshot.ts';
+import type { SkippedPaths, Snapshot } from '../snapshots/snapshot.ts';
 import type { SnapshotStore } from '../snapshots/snapshot-store.ts';
 import { allEnded } from '../storage/all-ended.ts';
 import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
@@ -38,7 +38,6 @@ export interface LastScan {
   readonly skipped: ReadonlySet<string>;
 }
 
-const nothingSkipped: ReadonlySet<string> = new Set();
 const scanPattern = /^scan-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})Z-(t?)[0-9a-f]{8}$/;
 
 /** The scan that went into this snapshot, if one did. */
@@ -49,12 +48,16 @@ function scanIn({ batches, skipped }: Snapshot): LastScan | undefined {
     const [, year, month, day, hour, minute, second, millisecond, byCtimes] = parts;
     return {
       begun: new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}.${millisecond}Z`),
-      // Where not all that it skipped is named, nothing is known of what it has read.
-      byCtimes: byCtimes === BY_CTIMES && skipped.count <= skipped.paths.length,
+      byCtimes: byCtimes === BY_CTIMES && isAllNamed(skipped),
       skipped: new Set(skipped.paths.map(({ path }) => path)),
     };
   }
   return undefined;
+}
+
+/** Where not all is named that a scan has skipped, nothing is known of what it has read. */
+function isAllNamed({ count, paths }: SkippedPaths): boolean {
+  return count === paths.length;
 }
 
 /** Snapshots of uploads and removals between two scans that are looked through for the earlier one. */
@@ -114,7 +117,8 @@ async function readNote(
     const note = found && parseJsonBlob(name, found.body, NOTE_FORMAT);
     if (!hasTexts(note, 'snapshot', 'begun') || note.snapshot !== id) return undefined;
     const begun = new Date(note.begun);
-    return Number.isNaN(begun.getTime()) ? undefined : { begun, byCtimes: true, skipped: nothingSkipped };
+    if (Number.isNaN(begun.getTime()) || !('skipped' in note) || !isListOfTexts(note.skipped)) return undefined;
+    return { begun, byCtimes: true, skipped: new Set(note.skipped) };
   } catch (error) {
     const useless = ['FIRN_SEAL_BROKEN', 'FIRN_BLOB_DAMAGED', 'FIRN_REPOSITORY_NEWER', 'FIRN_BLOB_OFFLINE'] as const;
     if (isFirnError(error, ...useless)) return undefined;
@@ -122,18 +126,24 @@ async function readNote(
   }
 }
 
+function isListOfTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((each) => typeof each === 'string');
+}
+
 /**
- * Leaves the note that a scan which began then, and read all that was touched, found just what this snapshot holds. Where
- * that fails the next scan reads more, and nothing else is lost; so only a cancellation is thrown.
+ * Leaves the note that a scan which began then, and read all that was touched but for what it skipped, found just what this snapshot
+ * holds. Where that fails the next scan reads more, and nothing else is lost; so only a cancellation is thrown.
  */
 export async function noteScan(
   state: SealedBlobs,
   { source, id }: Snapshot,
-  begun: Date,
+  { begun, skipped }: { readonly begun: Date; readonly skipped: SkippedPaths },
   { signal }: CallOptions,
 ): Promise<void> {
+  if (!isAllNamed(skipped)) return;
   const name = noteName(source);
-  const body = Buffer.from(JSON.stringify({ format: NOTE_FORMAT, snapshot: id, begun: begun.toISOString() }));
+  const paths = skipped.paths.map(({ path }) => path);
+  const body = Buffer.from(JSON.stringify({ format: NOTE_FORMAT, snapshot: id, begun, skipped: paths }));
   try {
     const ifMatch = await etagOf(state, name, { signal });
     // Where another scan is faster its note is as good.

@@ -68,9 +68,10 @@ export async function archiveAndPublish(
       onPublish?.();
       const published = await publishBatch(repository, source, batch, base, { signal, onWait });
       if (published !== undefined) {
-        const sawAll = !options.ignoreCtime && outcome.skipped.count === 0;
-        if (published.unchanged && sawAll)
-          await noteScan(repository.state, published.snapshot, listing.begun, { signal });
+        if (published.unchanged && !options.ignoreCtime) {
+          const { skipped } = outcome;
+          await noteScan(repository.state, published.snapshot, { begun: listing.begun, skipped }, { signal });
+        }
         return { ...published, outcome, stored };
       }
     }

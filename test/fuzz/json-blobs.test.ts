@@ -400,7 +400,7 @@ describe('the note of a scan', () => {
   it('tells a time that is past, or nothing', patient, async () => {
     const head = (await original.snapshots.readHead('photos'))?.snapshot;
     if (head === undefined) throw new Error('there is no snapshot');
-    const valid = { format: 1, snapshot: head.id, begun: '2026-01-01T00:00:00.000Z' };
+    const valid = { format: 1, snapshot: head.id, begun: '2026-01-01T00:00:00.000Z', skipped: ['a'] };
     const now = new Date();
     let told = 0;
     await fc.assert(
@@ -410,7 +410,7 @@ describe('the note of a scan', () => {
         if (last === undefined) return;
         told += 1;
         expect(last.begun.getTime()).toBeLessThanOrEqual(now.getTime());
-        expect(last).toMatchObject({ byCtimes: true, skipped: new Set() });
+        for (const path of last.skipped) expect(path).toBeTypeOf('string');
       }),
       { ...runs(100), examples: [[{ json: [], bytes: [] }]] },
     );
