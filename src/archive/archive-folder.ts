@@ -7,13 +7,14 @@ import type { SkippedPaths, Snapshot } from '../snapshots/snapshot.ts';
 import { type ArchiveOptions, runArchive } from './archive-run.ts';
 import type { FolderListing } from './folder-listing.ts';
 import { checkFolder, type FolderScan, type ScanOptions, scanFolder } from './folder-source.ts';
-import { findLastScan, type LastScanParts, scanName } from './last-scan.ts';
+import { findLastScan, folderTag, type ScanSubject, scanName } from './last-scan.ts';
 import type { ArchiveParts } from './parts.ts';
 import type { ArchiveTotals } from './receipt.ts';
 
 export interface FolderOutcome {
   /** The batch that waits for its publish; undefined when the folder is as the snapshot has it. */
   readonly batch: string | undefined;
+  readonly subject: ScanSubject;
   readonly scan: Readonly<FolderScan>;
   readonly totals: ArchiveTotals;
   readonly skipped: SkippedPaths;
@@ -23,7 +24,7 @@ export interface ArchiveFolderOptions extends ArchiveOptions, Pick<ScanOptions, 
 
 /** @param listing of the folder; taken to its end. */
 export async function archiveFolder(
-  parts: ArchiveParts & LastScanParts,
+  parts: ArchiveParts,
   listing: FolderListing,
   source: string,
   base: Snapshot | undefined,
@@ -31,12 +32,14 @@ export async function archiveFolder(
 ): Promise<FolderOutcome> {
   await checkFolder(listing.folder);
   const scan: FolderScan = { unchangedFiles: 0, unchangedBytes: 0 };
-  const { signal, rehash, ignoreCtime } = options;
-  const batch = scanName(listing.begun, { byCtimes: !ignoreCtime });
+  const { signal, rehash = false, ignoreCtime = false } = options;
+  const { folder, begun } = listing;
+  const subject = { folder: await folderTag(parts.keys, folder), begun, byCtimes: rehash || !ignoreCtime };
+  const batch = scanName(subject);
   const known = base && {
     filetrees: parts.filetrees,
     root: base.root,
-    lastScan: findLastScan(parts, base, listing.begun, { signal }),
+    lastScan: findLastScan(parts.state, base, subject, { signal }),
   };
   // The scan waits for it, and begins when the storage has been asked for more; until then a failure is not unhandled.
   known?.lastScan.catch(() => undefined);
@@ -46,8 +49,8 @@ export async function archiveFolder(
   const { changes, skipped } = writer;
   if (base !== undefined && changes === 0) {
     await run.discard();
-    return { batch: undefined, scan, totals, skipped };
+    return { batch: undefined, subject, scan, totals, skipped };
   }
   await run.finish();
-  return { batch, scan, totals, skipped };
+  return { batch, subject, scan, totals, skipped };
 }

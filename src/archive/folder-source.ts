@@ -4,9 +4,10 @@
  * A file counts as unchanged when size, mtime and mode are those of the tree, and nothing of it was changed since the last scan
  * began: its ctime tells, also where a program put the mtime back. Where either lies within a step of the file system's clock
  * before that scan, the file may have been written once more after it was read; and what that scan could not read is not known.
- * Where no such scan is known, and with `rehash`, every file is read. Symbolic links are
- * taken as links and never followed. Devices, sockets and pipes are skipped and named; so is what cannot be read, and its
- * earlier version stays. The folder itself has no entry.
+ * Where no such scan is known, and with `rehash`, every file is read.
+ *
+ * Symbolic links are taken as links and never followed. Devices, sockets and pipes are skipped and named; so is what cannot be
+ * read, and its earlier version stays. The folder itself has no entry.
  */
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
@@ -53,9 +54,9 @@ export interface ScanOptions {
       }
     | undefined;
   /** Read every file, whatever its attributes say. */
-  readonly rehash?: boolean | undefined;
+  readonly rehash?: boolean;
   /** Rest on size, mtime and mode: for file systems whose ctime says nothing. */
-  readonly ignoreCtime?: boolean | undefined;
+  readonly ignoreCtime?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -94,8 +95,6 @@ class FolderScanner {
   readonly #localDevice: number | undefined;
   readonly #pace = new ReadPace();
   readonly #lastScan: LastScan | undefined;
-  /** In nanoseconds since 1970. */
-  readonly #scanBegun: bigint | undefined;
   #turnedAt = performance.now();
 
   constructor(options: ScanOptions, scan: FolderScan, localDevice: number | undefined, last: LastScan | undefined) {
@@ -104,7 +103,6 @@ class FolderScanner {
     this.#top = path.join(options.listing.folder, path.sep);
     this.#localDevice = localDevice;
     this.#lastScan = last;
-    if (last) this.#scanBegun = BigInt(last.begun.getTime()) * 1_000_000n;
   }
 
   /**
@@ -184,6 +182,7 @@ class FolderScanner {
       path: entryPath,
       op: 'put',
       bytes: isLink ? 0 : listed.bytes,
+      isKnown: before.file !== undefined,
       open: async (options = {}) =>
         isLink ? await openLink(entryPath, local) : await openFile({ ...options, entryPath, local, pace }),
     };
@@ -191,14 +190,9 @@ class FolderScanner {
 
   /** Written after the last scan had read it, the file would have other times. */
   #isSettled({ mtime, ctime }: ListedAttributes): boolean {
-    const { rehash, ignoreCtime } = this.#options;
-    if (rehash || !this.#isBeforeScan(mtime)) return false;
-    return ignoreCtime || (this.#lastScan?.byCtimes === true && this.#isBeforeScan(ctime));
-  }
-
-  #isBeforeScan(time: bigint): boolean {
-    const step = stepNanosecondsMax[time % SECOND_NANOSECONDS === 0n ? 'seconds' : 'fractions'];
-    return this.#scanBegun === undefined || time < this.#scanBegun - step;
+    const { rehash = false, ignoreCtime = false } = this.#options;
+    if (rehash || this.#lastScan === undefined || !isBefore(mtime, this.#lastScan)) return false;
+    return ignoreCtime || (this.#lastScan.byCtimes && isBefore(ctime, this.#lastScan));
   }
 
   /** What the tree has in a folder, by name. */
@@ -217,6 +211,12 @@ class FolderScanner {
     if (held) yield held;
     return undefined;
   }
+}
+
+/** By more than a step of the clock that counted it. @param time nanoseconds since 1970. */
+function isBefore(time: bigint, { begun }: LastScan): boolean {
+  const step = stepNanosecondsMax[time % SECOND_NANOSECONDS === 0n ? 'seconds' : 'fractions'];
+  return time < BigInt(begun.getTime()) * 1_000_000n - step;
 }
 
 function skip(entryPath: string, code: string, problem: string): ArchiveItem {

@@ -26,7 +26,7 @@ export type OpenedItem =
     })
   | (OpenedEntry & { readonly type: 'link'; readonly target: string })
   | { readonly type: 'folder'; readonly attributes: EntryAttributes; readonly etag?: string | undefined }
-  /** It is not there any more: nothing is archived, nothing removed. */
+  /** It is not there any more: nothing is archived. */
   | { readonly type: 'gone' };
 
 export type ArchiveItem =
@@ -38,6 +38,8 @@ export type ArchiveItem =
       readonly op: 'put';
       /** As the source announced it; the pipeline reads small files whole. */
       readonly bytes: number;
+      /** The tree has a file or link of this name: one that is gone when it is opened is removed. */
+      readonly isKnown?: boolean;
       /** @throws FIRN_FILE_UNREADABLE when it cannot be read for a reason of its own. */
       readonly open: (options?: OpenOptions) => Promise<OpenedItem>;
     };

@@ -149,7 +149,7 @@ class Pipeline {
     }
     let change: ArchivedChange | undefined;
     if (prepared.kind === 'failed') this.#skip(item.path, prepared.error);
-    else if (prepared.kind === 'opened') change = this.#takeOther(item.path, prepared.opened);
+    else if (prepared.kind === 'opened') change = this.#takeOther(prepared.item, prepared.opened);
     else if (prepared.kind === 'read') {
       const { opened, content, hash } = prepared;
       const entry = await this.#storeRead(content, hash);
@@ -164,10 +164,10 @@ class Pipeline {
     this.#parts.receipt.addSkipped({ path, code: error.code, problem: error.message });
   }
 
-  #takeOther(path: string, opened: Exclude<OpenedItem, FileItem>): ArchivedChange | undefined {
+  #takeOther({ path, isKnown }: PutItem, opened: Exclude<OpenedItem, FileItem>): ArchivedChange | undefined {
     if (opened.type === 'gone') {
       this.#gone += 1;
-      return undefined;
+      return isKnown ? { path, op: 'remove' } : undefined;
     }
     const { attributes, etag } = opened;
     if (opened.type === 'folder') return { path, op: 'put', entry: { ...attributes, type: 'folder' }, etag };
@@ -180,7 +180,7 @@ class Pipeline {
     try {
       return await readStable(item.path, async () => {
         const opened = await item.open({ signal, transientPieces: true });
-        if (opened.type !== 'file') return { change: this.#takeOther(item.path, opened) };
+        if (opened.type !== 'file') return { change: this.#takeOther(item, opened) };
         let change: ArchivedChange | undefined;
         let unchanged = false;
         try {

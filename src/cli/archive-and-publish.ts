@@ -68,10 +68,8 @@ export async function archiveAndPublish(
       onPublish?.();
       const published = await publishBatch(repository, source, batch, base, { signal, onWait });
       if (published !== undefined) {
-        if (published.unchanged && !options.ignoreCtime) {
-          const { skipped } = outcome;
-          await noteScan(repository.state, published.snapshot, { begun: listing.begun, skipped }, { signal });
-        }
+        const { subject, skipped } = outcome;
+        if (published.unchanged) await noteScan(repository.state, published.snapshot, subject, skipped, { signal });
         return { ...published, outcome, stored };
       }
     }
@@ -94,12 +92,13 @@ async function publishBatch(
     if (outcome?.outcome === 'published' && holds(outcome.snapshot, batch)) {
       return { snapshot: outcome.snapshot, unchanged: false };
     }
+    // Of two scans on one base only one is published: the outcome of the other says nothing.
+    if (outcome?.outcome === 'unchanged' && base !== undefined && holds(outcome, batch)) {
+      return { snapshot: base, unchanged: true };
+    }
     const next = await snapshotAfter(repository, source, base, options);
     if (next !== undefined) return holds(next, batch) ? { snapshot: next, unchanged: false } : undefined;
-    if (await hasReceipt(repository, source, batch, options)) continue;
-    // Of another scan on the same base, of which one alone can be published, that says nothing.
-    const isOwn = outcome?.outcome === 'unchanged' && holds(outcome, batch);
-    return isOwn && base !== undefined ? { snapshot: base, unchanged: true } : undefined;
+    if (!(await hasReceipt(repository, source, batch, options))) return undefined;
   }
   throw publishConflict(source);
 }

@@ -34,7 +34,7 @@ export interface BuiltTree {
 export type PublishOutcome =
   | { readonly outcome: 'published'; readonly snapshot: Snapshot }
   /** The tree is the one of the parent (or still nothing), and no upload was passed over: no new snapshot. */
-  | ({ readonly outcome: 'unchanged'; readonly snapshot: Snapshot | undefined } & Pick<Plan, 'batches'>);
+  | { readonly outcome: 'unchanged'; readonly snapshot: Snapshot | undefined; readonly batches: Plan['batches'] };
 
 /** So many locations are merged at a time; 96 bytes each in a receipt, some 500 in memory. */
 const LOCATIONS_AT_ONCE = 50_000;

@@ -146,21 +146,6 @@ export class SnapshotStore {
     return await this.get(name, options);
   }
 
-  /** The snapshots that a snapshot followed, its parent first; ends early at one that is damaged or not there. */
-  async *ancestors({ parent }: Pick<Snapshot, 'parent'>, options?: CallOptions): AsyncGenerator<Snapshot> {
-    if (parent === undefined) return;
-    const names = new Map((await this.names(options)).map((name) => [idInName(name), name]));
-    try {
-      for (let name = names.get(parent); name !== undefined; ) {
-        const snapshot = await this.get(name, options);
-        yield snapshot;
-        name = snapshot.parent === undefined ? undefined : names.get(snapshot.parent);
-      }
-    } catch (error) {
-      if (!isDamage(error)) throw error;
-    }
-  }
-
   /** The latest snapshot of a source; undefined when it has none. Rebuilds a head that is missing or damaged. */
   async readHead(source: string, options?: CallOptions): Promise<Head | undefined> {
     const blob = headName(source);

@@ -1,10 +1,12 @@
 import { execFile } from 'node:child_process';
 import { mkdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { archiveFolder } from '../../src/archive/archive-folder.ts';
 import { FolderListing } from '../../src/archive/folder-listing.ts';
+import { folderTag } from '../../src/archive/last-scan.ts';
 import { archiveAndPublish } from '../../src/cli/archive-and-publish.ts';
 import { walkTree } from '../../src/filetree/walk.ts';
 import { rootOf } from '../../src/index/root-view.ts';
@@ -330,12 +332,28 @@ describe('a file that is changed while size, time and mode stay what they are', 
   });
 
   /** It would do. */
-  const anyNote = { format: 1, snapshot: 'of the head', begun: new Date(Date.now() + HOUR_MS / 2), skipped: [] };
+  const anyNote = {
+    format: 1,
+    snapshot: 'of the head',
+    folder: 'this folder',
+    begun: new Date(Date.now() + HOUR_MS / 2),
+    byCtimes: true,
+    skipped: [],
+  };
+  const noteOf = async (note: unknown, { keys }: Repository, { id }: Snapshot, folder: string) =>
+    Buffer.from(
+      JSON.stringify(note)
+        .replace('of the head', id)
+        .replace('this folder', await folderTag(keys, folder)),
+    );
 
   it.each([
     ['is damaged', (sealed: Buffer) => Buffer.concat([sealed.subarray(0, -1), Buffer.of((sealed.at(-1) ?? 0) ^ 1)])],
     ['is cut short', (sealed: Buffer) => sealed.subarray(0, 10)],
     ['was written for another snapshot', { ...anyNote, snapshot: '0123456789abcdef' }],
+    ['was written for another folder', { ...anyNote, folder: '0123456789abcdef' }],
+    ['rested on mtimes', { ...anyNote, byCtimes: false }],
+    ['does not say what it rested on', { ...anyNote, byCtimes: 1 }],
     ['is of a newer Firn', { ...anyNote, format: 2 }],
     ['names no time', { ...anyNote, begun: 'yesterday' }],
     ['does not say what was skipped', { ...anyNote, skipped: undefined }],
@@ -350,8 +368,8 @@ describe('a file that is changed while size, time and mode stay what they are', 
     const ifMatch = properties.etag;
     if (typeof note === 'function') await state.store.replace('scans/test', note(Buffer.from(body)), { ifMatch });
     else {
-      const text = JSON.stringify(note).replace('of the head', snapshot.id);
-      await state.replace('scan', 'scans/test', Buffer.from(text), { ifMatch });
+      const body = await noteOf(note, repository, snapshot, folder);
+      await state.replace('scan', 'scans/test', body, { ifMatch });
     }
     expect(await readOf(repository, folder)).toBe(2);
     expect(await readOf(repository, folder)).toBe(0);
@@ -359,7 +377,7 @@ describe('a file that is changed while size, time and mode stay what they are', 
 
   it('is not read where the note is one that Firn might have written', async () => {
     const { repository, folder, snapshot, clock } = await createScanned(-HOUR_MS);
-    const body = Buffer.from(JSON.stringify({ ...anyNote, snapshot: snapshot.id }));
+    const body = await noteOf(anyNote, repository, snapshot, folder);
     await repository.state.create('scan', 'scans/test', body);
     clock.aheadMs = HOUR_MS;
     expect(await readOf(repository, folder)).toBe(0);
@@ -454,6 +472,53 @@ describe('a file that is changed while size, time and mode stay what they are', 
     const { snapshot } = await archiveAndPublish(repository, folder, 'test');
     expect(snapshot.changes).toEqual({ added: 0, changed: 1, removed: 0 });
     expect(await contentOf(repository, snapshot)).toMatchObject({ [file]: 'new' });
+  });
+
+  it('is archived though another folder was, to the same source, in which it has not changed', async () => {
+    const { repository, folder, clock } = await createScanned(-2 * HOUR_MS);
+    const other = await temporaryFolder();
+    for (const name of ['a', 'b']) await writeAsBefore(other, name, name === 'a' ? 'one' : 'two');
+    await writeAsBefore(folder, 'a', 'new');
+    clock.aheadMs = HOUR_MS;
+    expect(await readOf(repository, other)).toBe(2);
+    const { snapshot } = await archiveAndPublish(repository, folder, 'test');
+    expect(await contentOf(repository, snapshot)).toEqual({ a: 'new', b: 'two' });
+    await writeFile(path.join(other, 'b'), 'other');
+    await writeAsBefore(folder, 'a', 'old');
+    clock.aheadMs = 2 * HOUR_MS;
+    const others = await archiveAndPublish(repository, other, 'test');
+    expect(await contentOf(repository, others.snapshot)).toEqual({ a: 'one', b: 'other' });
+    const own = await archiveAndPublish(repository, folder, 'test');
+    expect(await contentOf(repository, own.snapshot)).toEqual({ a: 'old', b: 'two' });
+  });
+
+  it('is archived when it is back, where it was gone before a scan had read it', async () => {
+    const { repository, folder, clock } = await createScanned(-HOUR_MS);
+    await writeAsBefore(folder, 'a', 'new');
+    const away = path.join(await temporaryFolder(), 'away');
+    clock.aheadMs = HOUR_MS;
+    const begun = {
+      takeListing: async () => {
+        const listing = new FolderListing(folder, repository.now());
+        // All is listed by then.
+        for (let turns = 0; turns < 20; turns += 1) await nextTurn();
+        await rename(path.join(folder, 'a'), away);
+        return listing;
+      },
+    };
+    const without = await archiveAndPublish(repository, folder, 'test', { begun });
+    expect(await contentOf(repository, without.snapshot)).toEqual({ b: 'two' });
+    await rename(away, path.join(folder, 'a'));
+    clock.aheadMs = 2 * HOUR_MS;
+    const { snapshot } = await archiveAndPublish(repository, folder, 'test');
+    expect(await contentOf(repository, snapshot)).toEqual({ a: 'new', b: 'two' });
+  });
+
+  it('counts as looked at when every file was read, whatever else was asked for', async () => {
+    const { repository, folder, clock } = await createScanned(-HOUR_MS);
+    clock.aheadMs = HOUR_MS;
+    await archiveAndPublish(repository, folder, 'test', { rehash: true, ignoreCtime: true });
+    expect(await readOf(repository, folder)).toBe(0);
   });
 
   it('is archived, like any other change, though an earlier scan of the same snapshot died with a receipt of no difference', async () => {
