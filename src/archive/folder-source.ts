@@ -95,6 +95,8 @@ class FolderScanner {
   readonly #localDevice: number | undefined;
   readonly #pace = new ReadPace();
   readonly #lastScan: LastScan | undefined;
+  /** When it began, in nanoseconds since 1970. */
+  readonly #scanBegun: bigint;
   #turnedAt = performance.now();
 
   constructor(options: ScanOptions, scan: FolderScan, localDevice: number | undefined, last: LastScan | undefined) {
@@ -103,6 +105,7 @@ class FolderScanner {
     this.#top = path.join(options.listing.folder, path.sep);
     this.#localDevice = localDevice;
     this.#lastScan = last;
+    this.#scanBegun = BigInt(last?.begun.getTime() ?? 0) * 1_000_000n;
   }
 
   /**
@@ -191,8 +194,14 @@ class FolderScanner {
   /** Written after the last scan had read it, the file would have other times. */
   #isSettled({ mtime, ctime }: ListedAttributes): boolean {
     const { rehash = false, ignoreCtime = false } = this.#options;
-    if (rehash || this.#lastScan === undefined || !isBefore(mtime, this.#lastScan)) return false;
-    return ignoreCtime || (this.#lastScan.byCtimes && isBefore(ctime, this.#lastScan));
+    if (rehash || this.#lastScan === undefined || !this.#isBeforeScan(mtime)) return false;
+    return ignoreCtime || (this.#lastScan.byCtimes && this.#isBeforeScan(ctime));
+  }
+
+  /** By more than a step of the clock that counted it. @param time nanoseconds since 1970. */
+  #isBeforeScan(time: bigint): boolean {
+    const step = stepNanosecondsMax[time % SECOND_NANOSECONDS === 0n ? 'seconds' : 'fractions'];
+    return time < this.#scanBegun - step;
   }
 
   /** What the tree has in a folder, by name. */
@@ -211,12 +220,6 @@ class FolderScanner {
     if (held) yield held;
     return undefined;
   }
-}
-
-/** By more than a step of the clock that counted it. @param time nanoseconds since 1970. */
-function isBefore(time: bigint, { begun }: LastScan): boolean {
-  const step = stepNanosecondsMax[time % SECOND_NANOSECONDS === 0n ? 'seconds' : 'fractions'];
-  return time < BigInt(begun.getTime()) * 1_000_000n - step;
 }
 
 function skip(entryPath: string, code: string, problem: string): ArchiveItem {
