@@ -14,7 +14,7 @@ import { journalSources } from '../journal/journal.ts';
 import type { RemovalRecord, UploadRecord } from '../journal/record.ts';
 import { checkSourceName, sourceNameProblem } from '../journal/source-name.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
-import { type BlobProperties, type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { type CallOptions, isBlobFailure, propertiesIfThere } from '../storage/blob-store.ts';
 import { parseJsonBlob } from '../storage/json-blob.ts';
 import { storageProblem } from '../storage/storage-problem.ts';
 import { compactIdle, type WaitingBatch } from './idle-batches.ts';
@@ -53,19 +53,6 @@ export async function recordUpload(parts: BatchParts, name: string, options?: Ca
   if (there === undefined) return [];
   const { etag, bytes } = there;
   return await recordInJournal(parts, upload.source, { kind: 'upload', path: upload.path, etag, bytes }, options);
-}
-
-async function propertiesIfThere(
-  inbox: BlobStore,
-  name: string,
-  options?: CallOptions,
-): Promise<BlobProperties | undefined> {
-  try {
-    return await inbox.properties(name, options);
-  } catch (error) {
-    if (isBlobFailure(error, 'missing')) return undefined;
-    throw error;
-  }
 }
 
 /** Splits the name of an inbox blob into its source and its path; undefined when it is in no source. */

@@ -13,7 +13,7 @@ import { isFirnError } from '../errors.ts';
 import type { Keys } from '../sealing/keys.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
 import type { SkippedPaths, Snapshot } from '../snapshots/snapshot.ts';
-import { type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { type CallOptions, propertiesIfThere } from '../storage/blob-store.ts';
 import { hasTexts, parseJsonBlob } from '../storage/json-blob.ts';
 
 /** What a scan looks at, and how. */
@@ -146,20 +146,11 @@ export async function noteScan(
   const note: Note = { snapshot: id, folder, begun: begun.toISOString(), byCtimes, skipped: pathsOf(skipped) };
   const body = Buffer.from(JSON.stringify({ format: NOTE_FORMAT, ...note }));
   try {
-    const ifMatch = await etagOf(state, name, { signal });
+    const ifMatch = (await propertiesIfThere(state.store, name, { signal }))?.etag;
     // Where another scan is faster its note is as good.
     if (ifMatch === undefined) await state.create('scan', name, body, { signal });
     else await state.replace('scan', name, body, { signal, ifMatch });
   } catch {
     signal?.throwIfAborted();
-  }
-}
-
-async function etagOf(state: SealedBlobs, name: string, options: CallOptions): Promise<string | undefined> {
-  try {
-    return (await state.store.properties(name, options)).etag;
-  } catch (error) {
-    if (isBlobFailure(error, 'missing')) return undefined;
-    throw error;
   }
 }

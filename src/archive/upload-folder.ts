@@ -13,10 +13,10 @@ import { checkSourceName } from '../journal/source-name.ts';
 import type { SkippedPath } from '../snapshots/snapshot.ts';
 import {
   type BlobMetadata,
-  type BlobProperties,
   type BlobStore,
   type CallOptions,
   isBlobFailure,
+  propertiesIfThere,
 } from '../storage/blob-store.ts';
 import { FolderListing } from './folder-listing.ts';
 import { checkFolder, type FolderScan, scanFolder } from './folder-source.ts';
@@ -86,15 +86,10 @@ export async function uploadFolder(
   return { ...sent, skipped };
 }
 
-function metadataOf(
-  { mtime, mode }: EntryAttributes,
-  ctime: string | undefined,
-  extra: BlobMetadata = {},
-): BlobMetadata {
+function metadataOf({ mtime, mode }: EntryAttributes, extra: BlobMetadata = {}): BlobMetadata {
   return {
     ...(mtime === undefined ? {} : { mtime }),
     ...(mode === undefined ? {} : { mode: mode.toString(8).padStart(4, '0') }),
-    ...(ctime === undefined ? {} : { ctime }),
     ...extra,
   };
 }
@@ -110,23 +105,18 @@ async function uploadItem(
     const opened = await item.open({ signal });
     if (opened.type === 'gone') return undefined;
     if (opened.type === 'folder') {
-      await put(
-        inbox,
-        name,
-        Buffer.alloc(0),
-        metadataOf(opened.attributes, undefined, { hdi_isfolder: 'true' }),
-        signal,
-      );
+      await put(inbox, name, Buffer.alloc(0), metadataOf(opened.attributes, { hdi_isfolder: 'true' }), signal);
       return { type: 'folder', bytes: undefined };
     }
     const ctime = ignoreCtime || opened.ctime === undefined ? undefined : timeOfNanoseconds(opened.ctime);
+    const touched: BlobMetadata = ctime === undefined ? {} : { ctime };
     if (opened.type === 'link') {
       const target = Buffer.from(opened.target);
-      const metadata = metadataOf(opened.attributes, ctime, { is_symlink: 'true' });
+      const metadata = metadataOf(opened.attributes, { ...touched, is_symlink: 'true' });
       const written = await put(inbox, name, target, metadata, signal);
       return { type: 'link', bytes: written ? 0 : undefined };
     }
-    const metadata = metadataOf(opened.attributes, ctime);
+    const metadata = metadataOf(opened.attributes, touched);
     if (item.bytes > SINGLE_BYTES_MAX) {
       try {
         const written = await putStream(inbox, name, stable(opened), item.bytes, metadata, signal);
@@ -202,12 +192,7 @@ async function putStream(
   metadata: BlobMetadata,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
-  let there: BlobProperties | undefined;
-  try {
-    there = await inbox.properties(name, { signal });
-  } catch (error) {
-    if (!isBlobFailure(error, 'missing')) throw error;
-  }
+  const there = await propertiesIfThere(inbox, name, { signal });
   if (there?.bytes === bytes && sameMetadata(there.metadata, metadata)) return false;
   if (there === undefined) await inbox.createFromStream(name, content, { metadata, signal });
   else await inbox.replaceFromStream(name, content, { metadata, signal, ifMatch: there.etag });

@@ -3,7 +3,7 @@
  * time; memory is bounded by the ids and paths of one partition. It changes nothing, except that a manifest which is missing
  * or damaged is made anew, as by any call.
  */
-import { type BlobProperties, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { type BlobProperties, type CallOptions, isBlobFailure, propertiesIfThere } from '../storage/blob-store.ts';
 import type { JournalParts } from './journal-parts.ts';
 import {
   batchName,
@@ -94,7 +94,7 @@ export async function inspectJournal(parts: JournalParts, options?: CallOptions)
     const stateNow = stateOf(manifest, entry);
     const name = partitionBlobName(source, entry.blob);
     const found = nothingFound();
-    const properties = await propertiesIfThere(parts, name, options);
+    const properties = await propertiesIfThere(parts.state, name, options);
     const isLive = entry.mark === undefined && (stateNow === 'active' || stateNow === 'sealed');
     if (properties !== undefined && isLive) await readInto(parts, entry, found, options);
     uploads.count += found.uploads.count;
@@ -157,19 +157,6 @@ function told(
     // A retired one is on its way out.
     missing: properties === undefined && state !== 'retired',
   };
-}
-
-async function propertiesIfThere(
-  { state }: JournalParts,
-  name: string,
-  options?: CallOptions,
-): Promise<BlobProperties | undefined> {
-  try {
-    return await state.properties(name, options);
-  } catch (error) {
-    if (isBlobFailure(error, 'missing')) return undefined;
-    throw error;
-  }
 }
 
 async function readInto(

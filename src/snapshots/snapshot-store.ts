@@ -11,7 +11,7 @@ import { pMapIterable } from 'p-map';
 import { FirnError, isFirnError } from '../errors.ts';
 import type { Hash, Keys } from '../sealing/keys.ts';
 import type { SealedBlobs } from '../sealing/sealed-blobs.ts';
-import { type BlobStore, type CallOptions, isBlobFailure } from '../storage/blob-store.ts';
+import { type BlobStore, type CallOptions, propertiesIfThere } from '../storage/blob-store.ts';
 import { parseJsonBlob } from '../storage/json-blob.ts';
 import { encodeSnapshot, idInName, parseSnapshot, SNAPSHOT_PREFIX, type Snapshot, snapshotName } from './snapshot.ts';
 
@@ -43,12 +43,7 @@ export async function headEtag(
   source: string,
   options?: CallOptions,
 ): Promise<string | undefined> {
-  try {
-    return (await state.properties(headName(source), options)).etag;
-  } catch (error) {
-    if (isBlobFailure(error, 'missing')) return undefined;
-    throw error;
-  }
+  return (await propertiesIfThere(state, headName(source), options))?.etag;
 }
 
 export class SnapshotStore {
@@ -288,12 +283,7 @@ export class SnapshotStore {
   }
 
   async #tagOf(name: string, options?: CallOptions): Promise<string | undefined> {
-    try {
-      return (await this.#data.store.properties(name, options)).metadata[SOURCE_METADATA];
-    } catch (error) {
-      if (isBlobFailure(error, 'missing')) return undefined;
-      throw error;
-    }
+    return (await propertiesIfThere(this.#data.store, name, options))?.metadata[SOURCE_METADATA];
   }
 
   /** Tells the sources of snapshots apart without telling their names. */

@@ -207,3 +207,17 @@ export interface BlobStore {
   /** Replaces a blob under the lease; its metadata goes. Fails: `lease-lost`, `missing`. */
   writeLeased(name: string, body: Uint8Array, leaseId: string, options?: CallOptions): Promise<WriteResult>;
 }
+
+/** The properties of a blob; undefined where there is none. */
+export async function propertiesIfThere(
+  store: Pick<BlobStore, 'properties'>,
+  name: string,
+  options?: CallOptions,
+): Promise<BlobProperties | undefined> {
+  try {
+    return await store.properties(name, options);
+  } catch (error) {
+    if (isBlobFailure(error, 'missing')) return undefined;
+    throw error;
+  }
+}
