@@ -72,6 +72,8 @@ const bundling = {
   minifyWhitespace: true,
   logLevel: 'warning',
   external: ['@azure/functions-core'],
+  // The storage SDK asks of each body whether it is a form, which none is; for the question Node.js loads its `fetch`: 35 ms.
+  define: { FormData: 'undefined' },
 } satisfies BuildOptions;
 
 /** Bundles a source as the package is: into `index.cjs` in this folder, and beside it what is read later. */
