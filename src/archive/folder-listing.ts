@@ -11,7 +11,7 @@ import { type BigIntStats, lstatSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { problemOf } from '../errors.ts';
-import { PATH_DEPTH_MAX, pathProblem } from '../filetree/entry.ts';
+import { compareNames, PATH_DEPTH_MAX, pathProblem } from '../filetree/entry.ts';
 import { isAbsent } from '../storage/local-files.ts';
 import { type LocalAttributes, localAttributesOf } from './local-attributes.ts';
 
@@ -42,6 +42,8 @@ export type Listed =
 const AHEAD_MAX = 65_536;
 /** After so long ahead the process turns to what waits. */
 const TURN_MS_MAX = 5;
+/** What stands in a string for bytes that are not UTF-8; a name may also have it by itself. */
+const REPLACEMENT = '\u{fffd}';
 
 export class FolderListing {
   readonly folder: string;
@@ -93,14 +95,14 @@ export class FolderListing {
 function* walk(top: string): Generator<Listed, undefined> {
   const open = [openFolder(top, '')];
   for (let folder = open.at(-1); folder !== undefined; folder = open.at(-1)) {
-    const raw = folder.names[folder.next];
-    if (raw === undefined) {
+    const name = folder.names[folder.next];
+    if (name === undefined) {
       open.pop();
       yield folder.end;
       continue;
     }
     folder.next += 1;
-    const listed = look(top, folder.at, raw, open.length);
+    const listed = typeof name === 'string' ? look(top, folder.at, name, open.length) : nameless(name);
     yield listed;
     if (listed.is === 'there' && listed.attributes.type === 'folder') {
       open.push(openFolder(top, `${folder.at}${listed.name}/`));
@@ -111,24 +113,35 @@ function* walk(top: string): Generator<Listed, undefined> {
 interface OpenFolder {
   /** Its path, empty for the top, else ending with «/». */
   readonly at: string;
-  readonly names: readonly Buffer[];
+  /** Those that are not valid UTF-8 as bytes. */
+  readonly names: readonly (string | Buffer)[];
   readonly end: Listed;
   next: number;
 }
 
 function openFolder(top: string, at: string): OpenFolder {
   try {
-    const names = readdirSync(top + at, { encoding: 'buffer' }).sort(Buffer.compare);
-    return { at, names, end: { is: 'end' }, next: 0 };
+    return { at, names: namesIn(top + at), end: { is: 'end' }, next: 0 };
   } catch (error) {
     return { at, names: [], end: { is: 'end', problem: problemOf(error) }, next: 0 };
   }
 }
 
+/** Sorted, those that are not valid UTF-8 last. Buffers take twice as long as strings, which have one sign for all that is not. */
+function namesIn(folder: string): (string | Buffer)[] {
+  const names = readdirSync(folder);
+  if (!names.some((name) => name.includes(REPLACEMENT))) return names.sort(compareNames);
+  const raw = readdirSync(folder, { encoding: 'buffer' });
+  const [valid, others] = [raw.filter(isUtf8), raw.filter((name) => !isUtf8(name))];
+  return [...valid.map(String).sort(compareNames), ...others.sort(Buffer.compare)];
+}
+
+function nameless(raw: Buffer): Listed {
+  return { is: 'nameless', name: raw.toString(), problem: 'its name is not valid UTF-8' };
+}
+
 /** @param depth of the names of its path. */
-function look(top: string, at: string, raw: Buffer, depth: number): Listed {
-  const name = raw.toString();
-  if (!isUtf8(raw)) return { is: 'nameless', name, problem: 'its name is not valid UTF-8' };
+function look(top: string, at: string, name: string, depth: number): Listed {
   // A file system gives no name that has another problem.
   const problem = depth > PATH_DEPTH_MAX ? pathProblem(at + name) : undefined;
   if (problem) return { is: 'refused', name, code: 'FIRN_PATH_UNUSABLE', problem };

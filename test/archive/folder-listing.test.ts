@@ -41,6 +41,19 @@ describe('a listing', () => {
     expect(told(rest(listing))).toEqual(all);
   });
 
+  it('orders names by their bytes, and tells those that are not valid UTF-8 after all others', async () => {
+    // Their order in UTF-16 is another one; the last has the sign that stands for what is not valid.
+    const names = ['ﬁ', '😀', 'b\u{fffd}', 'a'];
+    const folder = await temporaryFolderOf(Object.fromEntries(names.map((name) => [name, ''])));
+    const valid = ['file a', 'file b\u{fffd}', 'file ﬁ', 'file 😀'];
+    expect(told(rest(new FolderListing(folder, begun)))).toEqual([...valid, 'end']);
+    for (const byte of [0xff, 0xfe]) {
+      await writeFile(Buffer.concat([Buffer.from(`${folder}/`), Buffer.from([byte, 0x61])]), '');
+    }
+    const nameless = ['nameless \u{fffd}a', 'nameless \u{fffd}a'];
+    expect(told(rest(new FolderListing(folder, begun)))).toEqual([...valid, ...nameless, 'end']);
+  });
+
   it('tells sizes, times, permissions and disks', async () => {
     const before = BigInt(Date.now()) * 1_000_000n;
     const folder = await temporaryFolderOf({
