@@ -5,14 +5,12 @@
  * Firn needs it hands over to the one in `node_modules`, with the same arguments, streams, signals and exit code.
  * A command that moves much data runs in a Node that was started for it, in the place of this one.
  */
-import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import * as modules from 'node:module';
 import { constants } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
-import zlib from 'node:zlib';
 import { currentBundle } from './bundle.js';
 
 /** Set for the Node that this one handed over to, so that it is not done twice. */
@@ -31,8 +29,8 @@ const ownFile = fileURLToPath(import.meta.url);
 const root = fileURLToPath(new URL('../../', import.meta.url));
 /** The name of a folder may be one of them too; then it is for nothing. */
 const isLong = process.argv.slice(2).some((word) => LONG_COMMANDS.includes(word));
-const hasZstd = typeof zlib.zstdCompress === 'function';
-const bundle = hasZstd ? currentBundle(root) : undefined;
+const isFirst = process.env[HANDED_OVER] === undefined;
+const hasZstd = 'zstd' in process.versions;
 // Types are stripped, `using` is not translated: it came with Node.js 24, as `DisposableStack` did.
 const runsSources = hasZstd && Boolean(process.features.typescript) && 'DisposableStack' in globalThis;
 
@@ -74,7 +72,9 @@ function startAgain() {
 }
 
 /** @param {string} node */
-function handOver(node) {
+async function handOver(node) {
+  // Read here alone: it takes longer to read than this file.
+  const { spawn } = await import('node:child_process');
   const { args, env } = sameAgain();
   const child = spawn(node, args, { stdio: 'inherit', env });
   for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
@@ -97,19 +97,25 @@ function refuse(problem) {
   process.exitCode = 1;
 }
 
-/** @returns {Promise<{ runProcess(): Promise<void> }>} */
-async function commandLine() {
+/**
+ * @param {string | undefined} bundle
+ * @returns {Promise<{ runProcess(): Promise<void> }>}
+ */
+async function commandLine(bundle) {
   return bundle === undefined ? await import('./process.ts') : modules.createRequire(import.meta.url)(bundle);
 }
 
+// The bundle is looked for by the Node that runs it, where the sources would do too.
+if (isFirst && isLong && runsSources) startAgain();
+const bundle = hasZstd ? currentBundle(root) : undefined;
 if (bundle !== undefined || runsSources) {
-  if (isLong && process.env[HANDED_OVER] === undefined) startAgain();
+  if (isFirst && isLong && !runsSources) startAgain();
   // Halves the time to start: what Node made of the code is kept beside the packages, where only their owner writes.
   modules.enableCompileCache?.(path.join(root, 'node_modules', '.cache', 'firn'));
-  const { runProcess } = await commandLine();
+  const { runProcess } = await commandLine(bundle);
   await runProcess();
 } else {
-  const node = process.env[HANDED_OVER] === undefined ? ownNode() : undefined;
+  const node = isFirst ? ownNode() : undefined;
   if (node === undefined) refuse('');
-  else handOver(node);
+  else await handOver(node);
 }
