@@ -241,25 +241,30 @@ function parseHash(value: unknown, reading: Reading): Hash {
 
 /** @param depth folders of the same node that it lies in. */
 function parseEntry(value: unknown, depth: number, reading: Reading): TreeEntry {
-  const fields = recordOf(value, reading);
-  const { type, mtime, mode, bytes, content, chunks, chunkLists, target } = fields;
-  const name = checkName(fields.name, reading);
-  const attributes = { ...(mtime !== undefined && { mtime }), ...(mode !== undefined && { mode }) } as EntryAttributes;
-  const entry = {
-    name,
-    type,
-    ...attributes,
-    ...(type === 'file' && {
-      bytes,
-      content,
-      refs: { ...(chunks !== undefined && { chunks }), ...(chunkLists !== undefined && { chunkLists }) },
-    }),
-    ...(type === 'link' && { target }),
-    ...(type === 'folder' && { ...parseTotals(fields, reading), tree: parseTree(fields, depth, reading) }),
-  } as TreeEntry;
-  const problem = attributesProblem(attributes) ?? contentProblem(entry);
+  const entry = entryOf(recordOf(value, reading), depth, reading);
+  const problem = attributesProblem(entry) ?? contentProblem(entry);
   if (problem !== undefined) throw reading.damaged(problem);
   return entry;
+}
+
+/** Attributes and content as they are: nothing has looked at them yet. */
+function entryOf(fields: Readonly<Record<string, unknown>>, depth: number, reading: Reading): TreeEntry {
+  const name = checkName(fields.name, reading);
+  const { type, mtime, mode, bytes, content, chunks, chunkLists, target } = fields;
+  switch (type) {
+    case 'folder': {
+      const totals = parseTotals(fields, reading);
+      return { name, type, mtime, mode, ...totals, tree: parseTree(fields, depth, reading) } as TreeEntry;
+    }
+    case 'file': {
+      const refs = chunks === undefined ? { chunkLists } : { chunks, ...(chunkLists !== undefined && { chunkLists }) };
+      return { name, type, mtime, mode, bytes, content, refs } as TreeEntry;
+    }
+    case 'link':
+      return { name, type, mtime, mode, target } as TreeEntry;
+    default:
+      throw reading.damaged('an entry has an unknown type');
+  }
 }
 
 function parseTree(fields: Readonly<Record<string, unknown>>, depth: number, reading: Reading): FolderTree {
