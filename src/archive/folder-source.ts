@@ -13,12 +13,19 @@ import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { FirnError, problemOf } from '../errors.ts';
-import { compareNames, type FileEntry, type FolderEntry, type FolderTree, type LinkEntry } from '../filetree/entry.ts';
+import {
+  compareNames,
+  type FileEntry,
+  type FolderEntry,
+  type FolderTotals,
+  type FolderTree,
+  type LinkEntry,
+} from '../filetree/entry.ts';
 import type { FiletreeStore } from '../filetree/filetree-store.ts';
-import { listFolder } from '../filetree/walk.ts';
+import { type CursorHead, FolderCursor, type NameGroup, upcomingOf } from '../filetree/folder-cursor.ts';
 import type { Hash } from '../sealing/keys.ts';
 import { isOnLocalDisk, systemCodeOf } from '../storage/local-files.ts';
-import type { FolderListing, ListedAttributes } from './folder-listing.ts';
+import type { FolderListing, Listed, ListedAttributes } from './folder-listing.ts';
 import type { ArchiveItem } from './item.ts';
 import type { LastScan } from './last-scan.ts';
 import { hasAttributes, storedAttributes } from './local-attributes.ts';
@@ -77,13 +84,17 @@ export async function checkFolder(folder: string): Promise<void> {
 export async function* scanFolder(options: ScanOptions, scan: FolderScan): AsyncGenerator<ArchiveItem> {
   const { folder } = options.listing;
   const device = (await isOnLocalDisk(folder)) ? (await stat(folder)).dev : undefined;
-  yield* new FolderScanner(options, scan, device, await options.base?.lastScan).folder('', options.base?.root, false);
+  yield* new FolderScanner(options, scan, device, await options.base?.lastScan).items();
 }
 
-/** What a filetree has under one name. */
-interface Known {
-  folder?: FolderEntry;
-  file?: FileEntry | LinkEntry;
+/** A folder on the way to what is looked at. */
+interface OpenFolder {
+  /** Its path inside the source, empty for the top, else ending with «/». */
+  readonly at: string;
+  /** In what the tree has in it, behind the names that were taken; undefined where there is no tree. */
+  readonly cursor: FolderCursor | undefined;
+  /** The last scan could not read it. */
+  readonly isUnseen: boolean;
 }
 
 class FolderScanner {
@@ -97,6 +108,8 @@ class FolderScanner {
   readonly #lastScan: LastScan | undefined;
   /** When it began, in nanoseconds since 1970. */
   readonly #scanBegun: bigint;
+  /** The deepest last. */
+  readonly #open: OpenFolder[] = [];
   #turnedAt = performance.now();
 
   constructor(options: ScanOptions, scan: FolderScan, localDevice: number | undefined, last: LastScan | undefined) {
@@ -108,84 +121,108 @@ class FolderScanner {
     this.#scanBegun = BigInt(last?.begun.getTime() ?? 0) * 1_000_000n;
   }
 
-  /**
-   * One folder: `at` is its path inside the source, empty for the top, else ending with «/».
-   * @param wasSkipped whether the last scan could not read it.
-   */
-  async *folder(at: string, tree: FolderTree | undefined, wasSkipped: boolean): AsyncGenerator<ArchiveItem> {
-    const { signal, listing } = this.#options;
-    const known = this.#knownIn(tree);
-    try {
-      let next = await known.next();
-      for (let listed = listing.next(); listed !== undefined; listed = listing.next()) {
-        signal?.throwIfAborted();
-        if (performance.now() - this.#turnedAt > TURN_MS_MAX) {
-          await nextTurn();
-          this.#turnedAt = performance.now();
-        }
-        if (listed.is === 'end') {
-          // Of what cannot be listed nothing is known to be gone.
-          if (listed.problem !== undefined) return yield skip(at.slice(0, -1), 'FIRN_FILE_UNREADABLE', listed.problem);
-          for (; !next.done; next = await known.next()) yield { path: at + next.value.name, op: 'remove' };
-          return;
-        }
-        const { name } = listed;
-        if (listed.is === 'nameless') {
-          yield skip(at + name, 'FIRN_PATH_UNUSABLE', listed.problem);
-          continue;
-        }
-        while (!next.done && compareNames(next.value.name, name) < 0) {
-          yield { path: at + next.value.name, op: 'remove' };
-          next = await known.next();
-        }
-        let before: Known = {};
-        if (!next.done && next.value.name === name) {
-          before = next.value.known;
-          next = await known.next();
-        }
-        if (listed.is === 'refused') {
-          yield skip(at + name, listed.code, listed.problem);
-        } else if (listed.is === 'gone') {
-          if (before.file || before.folder) yield { path: at + name, op: 'remove' };
+  /** One loop for all folders, which waits for pages of the tree only: most entries are unchanged, and make no item. */
+  async *items(): AsyncGenerator<ArchiveItem> {
+    const { signal, listing, base } = this.#options;
+    this.#open.push({ at: '', cursor: this.#cursor(base?.root), isUnseen: false });
+    for (let folder = this.#open.at(-1); folder !== undefined; folder = this.#open.at(-1)) {
+      signal?.throwIfAborted();
+      if (performance.now() - this.#turnedAt > TURN_MS_MAX) {
+        await nextTurn();
+        this.#turnedAt = performance.now();
+      }
+      const listed = listing.next();
+      if (listed === undefined) {
+        throw new FirnError('FIRN_INTERNAL', { problem: 'a listing of a folder was taken to its end twice' });
+      }
+      const { at, cursor } = folder;
+      if (listed.is === 'nameless') {
+        yield skip(at + listed.name, 'FIRN_PATH_UNUSABLE', listed.problem);
+        continue;
+      }
+      if (listed.is === 'end' && listed.problem !== undefined) {
+        // Of what cannot be listed nothing is known to be gone.
+        yield skip(at.slice(0, -1), 'FIRN_FILE_UNREADABLE', listed.problem);
+        this.#open.pop();
+        continue;
+      }
+      const name = listed.is === 'end' ? undefined : listed.name;
+      let known = cursor?.head();
+      for (; known !== undefined && isBefore(known, name); known = cursor?.head()) {
+        if (known.kind === 'page') {
+          await this.#readPage(cursor);
         } else {
-          const isUnseen = wasSkipped || this.#lastScan?.skipped.has(at + name) === true;
-          if (listed.attributes.type === 'folder') {
-            yield* this.#folderEntry(at + name, listed.attributes, before);
-            yield* this.folder(`${at}${name}/`, before.file ? undefined : before.folder?.tree, isUnseen);
-          } else {
-            yield* this.#fileEntry(at + name, listed.attributes, before, isUnseen);
-          }
+          yield { path: at + known.group.name, op: 'remove' };
+          cursor?.skip();
         }
       }
-      throw new FirnError('FIRN_INTERNAL', { problem: 'a listing of a folder was taken to its end twice' });
-    } finally {
-      await known.return(undefined);
+      if (listed.is === 'end') {
+        this.#open.pop();
+        continue;
+      }
+      const before = known?.kind === 'group' && known.group.name === name ? known.group : undefined;
+      if (before !== undefined) cursor?.skip();
+      for (const item of this.#differences(folder, listed, before)) yield item;
     }
   }
 
-  *#folderEntry(entryPath: string, listed: ListedAttributes, before: Known): Generator<ArchiveItem> {
-    if (before.file) yield { path: entryPath, op: 'remove' };
-    const folder = before.file ? undefined : before.folder;
-    if (folder !== undefined && hasAttributes(listed, folder)) return;
-    const attributes = storedAttributes(listed);
-    yield { path: entryPath, op: 'put', bytes: 0, open: async () => ({ type: 'folder', attributes }) };
+  /** Goes into a folder. */
+  #differences(
+    folder: OpenFolder,
+    listed: Exclude<Listed, { is: 'end' | 'nameless' }>,
+    before: NameGroup | undefined,
+  ): readonly ArchiveItem[] {
+    const entryPath = folder.at + listed.name;
+    if (listed.is === 'refused') return [skip(entryPath, listed.code, listed.problem)];
+    if (listed.is === 'gone') return before === undefined ? [] : [{ path: entryPath, op: 'remove' }];
+    const { attributes } = listed;
+    const isFolder = attributes.type === 'folder';
+    const isReplaced = (isFolder ? before?.file : before?.folder) !== undefined;
+    const same = isReplaced ? undefined : before;
+    const isUnseen = folder.isUnseen || this.#lastScan?.skipped.has(entryPath) === true;
+    const item = isFolder
+      ? folderItem(entryPath, attributes, same?.folder)
+      : this.#fileItem(entryPath, attributes, same?.file, isUnseen);
+    if (isFolder) {
+      this.#open.push({ at: `${entryPath}/`, cursor: this.#cursor(same?.folder?.tree, same?.folder), isUnseen });
+    }
+    if (item === undefined) return [];
+    return isReplaced ? [{ path: entryPath, op: 'remove' }, item] : [item];
   }
 
-  *#fileEntry(entryPath: string, listed: ListedAttributes, before: Known, isUnseen: boolean): Generator<ArchiveItem> {
-    if (before.folder) yield { path: entryPath, op: 'remove' };
-    else if (before.file && !isUnseen && this.#isSettled(listed) && isUnchanged(listed, before.file)) {
+  /** @param tree what the tree has in a folder, and `totals` what it says about that. */
+  #cursor(tree: FolderTree | undefined, totals?: FolderTotals): FolderCursor | undefined {
+    const { base, signal } = this.#options;
+    return base && new FolderCursor(base.filetrees, tree, totals, { signal });
+  }
+
+  async #readPage(cursor: FolderCursor | undefined): Promise<void> {
+    const { base, signal } = this.#options;
+    const cursors = this.#open.flatMap((folder) => folder.cursor ?? []);
+    base?.filetrees.readAhead(upcomingOf(cursors), { signal });
+    await cursor?.expand();
+  }
+
+  /** Undefined where the file or link is as the tree has it. */
+  #fileItem(
+    entryPath: string,
+    listed: ListedAttributes,
+    before: FileEntry | LinkEntry | undefined,
+    isUnseen: boolean,
+  ): ArchiveItem | undefined {
+    if (before && !isUnseen && this.#isSettled(listed) && isUnchanged(listed, before)) {
       this.#scan.unchangedFiles += 1;
-      this.#scan.unchangedBytes += before.file.type === 'file' ? before.file.bytes : 0;
-      return;
+      this.#scan.unchangedBytes += before.type === 'file' ? before.bytes : 0;
+      return undefined;
     }
     const local = this.#top + entryPath;
     const pace = listed.device === this.#localDevice ? this.#pace : undefined;
     const isLink = listed.type === 'link';
-    yield {
+    return {
       path: entryPath,
       op: 'put',
       bytes: isLink ? 0 : listed.bytes,
-      isKnown: before.file !== undefined,
+      isKnown: before !== undefined,
       open: async (options = {}) =>
         isLink ? await openLink(entryPath, local) : await openFile({ ...options, entryPath, local, pace }),
     };
@@ -203,23 +240,22 @@ class FolderScanner {
     const step = stepNanosecondsMax[time % SECOND_NANOSECONDS === 0n ? 'seconds' : 'fractions'];
     return time < this.#scanBegun - step;
   }
+}
 
-  /** What the tree has in a folder, by name. */
-  async *#knownIn(tree: FolderTree | undefined): AsyncGenerator<{ name: string; known: Known }, undefined> {
-    const filetrees = this.#options.base?.filetrees;
-    if (filetrees === undefined || tree === undefined) return undefined;
-    let held: { name: string; known: Known } | undefined;
-    for await (const entry of listFolder(filetrees, tree, { signal: this.#options.signal, goesBelow: true })) {
-      if (held?.name !== entry.name) {
-        if (held) yield held;
-        held = { name: entry.name, known: {} };
-      }
-      if (entry.type === 'folder') held.known.folder = entry;
-      else held.known.file = entry;
-    }
-    if (held) yield held;
-    return undefined;
-  }
+/** Undefined where the folder has the attributes that the tree has kept. */
+function folderItem(
+  entryPath: string,
+  listed: ListedAttributes,
+  before: FolderEntry | undefined,
+): ArchiveItem | undefined {
+  if (before !== undefined && hasAttributes(listed, before)) return undefined;
+  const attributes = storedAttributes(listed);
+  return { path: entryPath, op: 'put', bytes: 0, open: async () => ({ type: 'folder', attributes }) };
+}
+
+/** What has to be gone through before this name is reached, or the end where it is undefined. */
+function isBefore(head: CursorHead, name: string | undefined): boolean {
+  return head.kind === 'page' || name === undefined || compareNames(head.group.name, name) < 0;
 }
 
 function skip(entryPath: string, code: string, problem: string): ArchiveItem {

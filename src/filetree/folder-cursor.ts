@@ -56,11 +56,6 @@ export function groupsOf(leaf: LeafNode): NameGroup[] {
   return groups;
 }
 
-/** Says whether anything is left to be read before all that is in a folder is known. */
-export function hasNodes(tree: FolderTree): boolean {
-  return nodesOf(tree).next().done !== true;
-}
-
 function lengthOf(frame: Frame): number {
   if (frame.kind === 'root') return 1;
   return frame.kind === 'branch' ? frame.pages.length : frame.groups.length;
@@ -172,6 +167,11 @@ export class FolderCursor {
     }
     return undefined;
   }
+}
+
+/** What a walk with these cursors, of the folders on its way, reads next, if all is walked. */
+export function* upcomingOf(cursors: readonly FolderCursor[]): Generator<Hash> {
+  for (const cursor of cursors.toReversed()) yield* cursor.upcoming();
 }
 
 /** The entries of one name in a folder, read through the pages on the way to it only. */

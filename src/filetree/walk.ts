@@ -18,7 +18,7 @@ import {
   type TreeEntry,
 } from './entry.ts';
 import { type FiletreeStore, filetreeBlob } from './filetree-store.ts';
-import { FolderCursor, findName, hasNodes } from './folder-cursor.ts';
+import { FolderCursor, findName, upcomingOf } from './folder-cursor.ts';
 
 export interface WalkedEntry {
   /** From the root of the tree, without a leading «/». */
@@ -79,11 +79,6 @@ interface OpenFolder {
   readonly cursor: FolderCursor;
 }
 
-/** What will be read next, if all is walked. */
-function* upcoming(open: readonly OpenFolder[]): Generator<Hash> {
-  for (const { cursor } of open.toReversed()) yield* cursor.upcoming();
-}
-
 async function* walkBelow(
   store: FiletreeStore,
   root: Hash,
@@ -97,7 +92,7 @@ async function* walkBelow(
     if (head === undefined) {
       open.pop();
     } else if (head.kind === 'page') {
-      store.readAhead(upcoming(open), { signal });
+      store.readAhead(upcomingOf(open.map(({ cursor }) => cursor)), { signal });
       await expandOrReport(top, onDamaged);
     } else {
       const { name, folder, file } = head.group;
@@ -153,11 +148,6 @@ export async function findEntry(
   return found;
 }
 
-export interface ListOptions extends CallOptions {
-  /** The caller goes on into the folders: read ahead what lies below them, too. */
-  readonly goesBelow?: boolean;
-}
-
 /**
  * The entries of one folder, without what is in its folders.
  * @throws what `readNode` throws.
@@ -165,20 +155,17 @@ export interface ListOptions extends CallOptions {
 export async function* listFolder(
   store: FiletreeStore,
   tree: FolderTree,
-  { signal, goesBelow = false }: ListOptions = {},
+  { signal }: CallOptions = {},
 ): AsyncGenerator<TreeEntry> {
   const cursor = new FolderCursor(store, tree, undefined, { signal });
   for (let head = cursor.head(); head !== undefined; head = cursor.head()) {
-    const folder = head.kind === 'group' ? head.group.folder : undefined;
-    if (goesBelow && (head.kind === 'page' || (folder !== undefined && hasNodes(folder.tree)))) {
-      store.readAhead(cursor.upcoming(), { signal });
-    }
     if (head.kind === 'page') {
       await cursor.expand();
       continue;
     }
     cursor.skip();
+    const { folder, file } = head.group;
     if (folder !== undefined) yield folder;
-    if (head.group.file !== undefined) yield head.group.file;
+    if (file !== undefined) yield file;
   }
 }
