@@ -112,7 +112,7 @@ async function openVersion(
 
 async function openedUpload(path: string, { properties, body }: BlobStream): Promise<OpenedItem> {
   const attributes = attributesOf(properties);
-  const { metadata, etag } = properties;
+  const { metadata, etag, bytes } = properties;
   if (metadata.hdi_isfolder === 'true') {
     await drain(path, body);
     return { type: 'folder', attributes, etag };
@@ -129,7 +129,7 @@ async function openedUpload(path: string, { properties, body }: BlobStream): Pro
     return { type: 'link', attributes, etag, target };
   }
   // The ETag of the reading is the proof that it stood still.
-  return { type: 'file', attributes, etag, content: body, unchanged: async () => true };
+  return { type: 'file', attributes, etag, bytes, content: body, unchanged: async () => true };
 }
 
 async function drain(path: string, body: AsyncIterable<Buffer>): Promise<Buffer> {

@@ -19,6 +19,8 @@ interface OpenedEntry {
 export type OpenedItem =
   | (OpenedEntry & {
       readonly type: 'file';
+      /** As it was when it was opened. */
+      readonly bytes: number;
       /** The pieces belong to their reader. */
       readonly content: AsyncIterable<Buffer>;
       /** Asked after the content was read: whether it stood still meanwhile. Releases what the opening holds; never rejects. */

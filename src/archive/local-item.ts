@@ -90,11 +90,13 @@ export async function openFile(fileToOpen: FileToOpen): Promise<OpenedItem> {
     if (!before.isFile()) {
       throw new FirnError('FIRN_FILE_UNREADABLE', { path: entryPath, problem: 'it is not a file any more' });
     }
+    const bytes = Number(before.size);
     let answer: boolean | undefined;
     return {
       type: 'file',
       ...openedEntry(before),
-      content: contentOf(fileToOpen, opened, Number(before.size)),
+      bytes,
+      content: contentOf(fileToOpen, opened, bytes),
       unchanged: async () => {
         answer ??= stoodStill(opened, before);
         return answer;

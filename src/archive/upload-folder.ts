@@ -3,7 +3,8 @@
  * `inbox-source.ts` reads them. It is what any other uploader may do; nothing of the engine is needed.
  *
  * An upload that is there already is left alone: one of the same size, mtime and mode, and of the same ctime, which no program
- * sets back after it has written. Files below the folder that are gone stay in the inbox: deleting is the user's.
+ * sets back after it has written. It costs a question, and is neither read nor sent. Files below the folder that are gone
+ * stay in the inbox: deleting is the user's.
  */
 import pMap from 'p-map';
 import { FirnError, isFirnError } from '../errors.ts';
@@ -13,6 +14,7 @@ import { checkSourceName } from '../journal/source-name.ts';
 import type { SkippedPath } from '../snapshots/snapshot.ts';
 import {
   type BlobMetadata,
+  type BlobProperties,
   type BlobStore,
   type CallOptions,
   isBlobFailure,
@@ -62,13 +64,14 @@ export async function uploadFolder(
   const scan: FolderScan = { unchangedFiles: 0, unchangedBytes: 0 };
   using listing = new FolderListing(folder, new Date());
   const items = scanFolder({ listing, base: undefined, signal }, scan);
+  const uploads = new Uploads(inbox, { signal });
   await pMap(
     items,
     async (item) => {
       if (item.op === 'skip') skipped.push({ path: item.path, code: item.code, problem: item.problem });
       if (item.op !== 'put') return;
       try {
-        const done = await uploadItem(inbox, `${source}/${item.path}`, item, options);
+        const done = await uploadItem(uploads, `${source}/${item.path}`, item, options);
         if (done === undefined) return;
         if (done.type === 'folder') sent.folders += 1;
         else if (done.bytes === undefined) sent.unchanged += 1;
@@ -96,7 +99,7 @@ function metadataOf({ mtime, mode }: EntryAttributes, extra: BlobMetadata = {}):
 
 /** @returns undefined when the item is gone; `bytes` undefined when it was there already. */
 async function uploadItem(
-  inbox: BlobStore,
+  uploads: Uploads,
   name: string,
   item: PutItem,
   { ignoreCtime = false, signal }: UploadOptions,
@@ -105,98 +108,102 @@ async function uploadItem(
     const opened = await item.open({ signal });
     if (opened.type === 'gone') return undefined;
     if (opened.type === 'folder') {
-      await put(inbox, name, Buffer.alloc(0), metadataOf(opened.attributes, { hdi_isfolder: 'true' }), signal);
+      await uploads.put(name, Buffer.alloc(0), metadataOf(opened.attributes, { hdi_isfolder: 'true' }));
       return { type: 'folder', bytes: undefined };
     }
     const ctime = ignoreCtime || opened.ctime === undefined ? undefined : timeOfNanoseconds(opened.ctime);
     const touched: BlobMetadata = ctime === undefined ? {} : { ctime };
     if (opened.type === 'link') {
       const target = Buffer.from(opened.target);
-      const metadata = metadataOf(opened.attributes, { ...touched, is_symlink: 'true' });
-      const written = await put(inbox, name, target, metadata, signal);
+      const written = await uploads.put(
+        name,
+        target,
+        metadataOf(opened.attributes, { ...touched, is_symlink: 'true' }),
+      );
       return { type: 'link', bytes: written ? 0 : undefined };
     }
-    const metadata = metadataOf(opened.attributes, touched);
-    if (item.bytes > SINGLE_BYTES_MAX) {
-      try {
-        const written = await putStream(inbox, name, stable(opened), item.bytes, metadata, signal);
-        return { type: 'file', bytes: written ? item.bytes : undefined };
-      } catch (error) {
-        if (error instanceof ChangedWhileRead) continue;
-        throw error;
-      } finally {
-        // Where it was not asked for by reading to the end.
-        await opened.unchanged();
-      }
+    try {
+      const written = await uploads.putFile(name, opened, metadataOf(opened.attributes, touched));
+      return { type: 'file', bytes: written ? opened.bytes : undefined };
+    } catch (error) {
+      if (!(error instanceof ChangedMeanwhile)) throw error;
+    } finally {
+      // Where it was not asked for by reading to the end: it closes the file.
+      await opened.unchanged();
     }
-    const body = await readWhole(opened);
-    if (body === undefined) continue;
-    return { type: 'file', bytes: (await put(inbox, name, body, metadata, signal)) ? body.length : undefined };
   }
   throw new FirnError('FIRN_FILE_CHANGING', { path: item.path, tries: READ_TRIES_MAX });
 }
 
 type OpenedFile = Extract<OpenedItem, { type: 'file' }>;
 
-class ChangedWhileRead extends Error {}
+/** The file while it was read, or the upload while it was sent. */
+class ChangedMeanwhile extends Error {}
 
 /** The content, which fails at its end when the file did not stand still: nothing of it is to become visible then. */
 async function* stable(opened: OpenedFile): AsyncGenerator<Buffer> {
   yield* opened.content;
-  if (!(await opened.unchanged())) throw new ChangedWhileRead();
+  if (!(await opened.unchanged())) throw new ChangedMeanwhile();
 }
 
-/** @returns undefined when the file did not stand still. */
-async function readWhole(opened: OpenedFile): Promise<Buffer | undefined> {
-  let unchanged = false;
-  let body: Buffer;
-  try {
-    body = Buffer.concat(await Array.fromAsync(opened.content));
-  } finally {
-    unchanged = await opened.unchanged();
+/** Writes what is not there in the same form. */
+class Uploads {
+  readonly #inbox: BlobStore;
+  readonly #options: CallOptions;
+  /** There was an upload of the last name that was written: most likely the folder was uploaded before. */
+  #areThere = false;
+
+  constructor(inbox: BlobStore, options: CallOptions) {
+    this.#inbox = inbox;
+    this.#options = options;
   }
-  return unchanged ? body : undefined;
-}
 
-/** Writes a blob over whatever is there, unless it is the same already. @returns whether it was written. */
-async function put(
-  inbox: BlobStore,
-  name: string,
-  body: Buffer,
-  metadata: BlobMetadata,
-  signal: AbortSignal | undefined,
-): Promise<boolean> {
-  for (;;) {
+  /** Over whatever is there. @returns whether it was written. */
+  async put(name: string, body: Buffer, metadata: BlobMetadata): Promise<boolean> {
+    return await this.#write(name, body, metadata, this.#areThere ? await this.#find(name) : undefined);
+  }
+
+  /** Reads the file only where it is written. @throws {ChangedMeanwhile} */
+  async putFile(name: string, opened: OpenedFile, metadata: BlobMetadata): Promise<boolean> {
+    const isLarge = opened.bytes > SINGLE_BYTES_MAX;
+    const there = isLarge || this.#areThere ? await this.#find(name) : undefined;
+    if (there !== undefined && isSame(there, opened.bytes, metadata)) return false;
+    if (!isLarge) return await this.#write(name, Buffer.concat(await Array.fromAsync(stable(opened))), metadata, there);
+    const options = { ...this.#options, metadata };
     try {
-      await inbox.create(name, body, { metadata, signal });
+      if (there === undefined) await this.#inbox.createFromStream(name, stable(opened), options);
+      else await this.#inbox.replaceFromStream(name, stable(opened), { ...options, ifMatch: there.etag });
       return true;
     } catch (error) {
-      if (!isBlobFailure(error, 'exists')) throw error;
+      if (isBlobFailure(error, 'exists', 'changed')) throw new ChangedMeanwhile('', { cause: error });
+      throw error;
     }
-    try {
-      const there = await inbox.properties(name, { signal });
-      if (there.bytes === body.length && sameMetadata(there.metadata, metadata)) return false;
-      await inbox.replace(name, body, { metadata, signal, ifMatch: there.etag });
-      return true;
-    } catch (error) {
-      if (!isBlobFailure(error, 'changed', 'missing')) throw error;
+  }
+
+  /** @param there what is there, as far as it is known. */
+  async #write(name: string, body: Buffer, metadata: BlobMetadata, there?: BlobProperties): Promise<boolean> {
+    for (let known = there; ; known = await this.#find(name)) {
+      if (known !== undefined && isSame(known, body.length, metadata)) return false;
+      const options = { ...this.#options, metadata };
+      try {
+        if (known === undefined) await this.#inbox.create(name, body, options);
+        else await this.#inbox.replace(name, body, { ...options, ifMatch: known.etag });
+        return true;
+      } catch (error) {
+        if (!isBlobFailure(error, 'exists', 'changed')) throw error;
+      }
     }
+  }
+
+  async #find(name: string): Promise<BlobProperties | undefined> {
+    const there = await propertiesIfThere(this.#inbox, name, this.#options);
+    this.#areThere = there !== undefined;
+    return there;
   }
 }
 
-async function putStream(
-  inbox: BlobStore,
-  name: string,
-  content: AsyncIterable<Buffer>,
-  bytes: number,
-  metadata: BlobMetadata,
-  signal: AbortSignal | undefined,
-): Promise<boolean> {
-  const there = await propertiesIfThere(inbox, name, { signal });
-  if (there?.bytes === bytes && sameMetadata(there.metadata, metadata)) return false;
-  if (there === undefined) await inbox.createFromStream(name, content, { metadata, signal });
-  else await inbox.replaceFromStream(name, content, { metadata, signal, ifMatch: there.etag });
-  return true;
+function isSame(there: BlobProperties, bytes: number, metadata: BlobMetadata): boolean {
+  return there.bytes === bytes && sameMetadata(there.metadata, metadata);
 }
 
 function sameMetadata(there: BlobMetadata, wanted: BlobMetadata): boolean {

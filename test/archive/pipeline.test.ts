@@ -25,6 +25,7 @@ function file(path: string, openings: readonly (Buffer | 'unreadable')[]): Archi
       return {
         type: 'file',
         attributes: {},
+        bytes: BYTES,
         unchanged: async () => true,
         content: (async function* () {
           if (now === 'unreadable') {

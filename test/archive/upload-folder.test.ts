@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { uploadFolder } from '../../src/archive/upload-folder.ts';
+import { intercept } from '../chunks/intercept.ts';
 import { createMemoryBlobStore } from '../kit/memory-blob-store.ts';
 import { until } from '../kit/until.ts';
 
@@ -56,6 +57,54 @@ test('what is there already is not sent again; what changed, small or large, rep
   expect((await inbox.properties('src/same')).etag).toBe(before.etag);
   expect((await inbox.read('src/small')).body.toString()).toBe('new!');
   expect((await inbox.read('src/large')).body).toEqual(Buffer.alloc(9 * 1024 * 1024 + 1, 2));
+});
+
+test('a folder that is there already costs a question a file, and next to nothing is sent', async () => {
+  const inbox = createMemoryBlobStore();
+  const names = Array.from({ length: 60 }, (_, at) => `file ${at}`);
+  for (const name of names) await writeFile(path.join(folder, name), name);
+  await uploadFolder(inbox, 'src', folder, options);
+  let sent = 0;
+  let asked = 0;
+  const counted = intercept(inbox, {
+    create: async (next, ...args) => {
+      sent += 1;
+      return await next(...args);
+    },
+    properties: async (next, ...args) => {
+      asked += 1;
+      return await next(...args);
+    },
+  });
+  expect(await uploadFolder(counted, 'src', folder, options)).toMatchObject({ files: 0, unchanged: 60 });
+  // Nobody knows it before the first answers are there.
+  expect(sent).toBeLessThanOrEqual(options.uploadsInFlightMax);
+  expect(asked).toBe(60);
+  // And in a new one there is nothing to ask for.
+  [sent, asked] = [0, 0];
+  expect(await uploadFolder(counted, 'new', folder, options)).toMatchObject({ files: 60, unchanged: 0 });
+  expect([sent, asked]).toEqual([60, 0]);
+});
+
+test.each([
+  ['small', 3],
+  ['large', 9 * 1024 * 1024],
+])('a %s upload that somebody else writes meanwhile is compared with the file again', async (_, bytes) => {
+  const inbox = createMemoryBlobStore();
+  await writeFile(path.join(folder, 'file'), Buffer.alloc(bytes, 1));
+  await uploadFolder(inbox, 'src', folder, options);
+  await writeFile(path.join(folder, 'file'), Buffer.alloc(bytes, 2));
+  let others = 0;
+  const contested = intercept(inbox, {
+    properties: async (next, ...args) => {
+      const there = await next(...args);
+      others += 1;
+      if (others === 1) await inbox.replace('src/file', Buffer.from('another'), { ifMatch: there.etag });
+      return there;
+    },
+  });
+  expect(await uploadFolder(contested, 'src', folder, options)).toMatchObject({ files: 1, unchanged: 0 });
+  expect((await inbox.read('src/file')).body).toEqual(Buffer.alloc(bytes, 2));
 });
 
 test('what was changed behind its time, small or large, is sent again, unless its file system is said to touch files by itself', async () => {
