@@ -1,22 +1,15 @@
 /**
- * Binds the command line to the process: its arguments, environment, streams and signals. The first SIGINT or SIGTERM
- * asks the work to stop; one that follows more than half a second later ends the process at once (a terminal and the
- * launcher may both deliver the first).
+ * Binds the command line to the process: its arguments, environment, streams and signals. The first signal asks the work
+ * to stop; one that follows later (`stop-signals.ts`) ends the process at once.
  */
+import { FirnError } from '../errors.ts';
+import { exitCodes } from './command.ts';
 import { run } from './main.ts';
-
-const REPEATED_SIGNAL_MS_MAX = 500;
+import { listenForStop } from './stop-signals.ts';
 
 export async function runProcess(): Promise<void> {
-  const cancelled = new AbortController();
-  let askedAt: number | undefined;
-  const stop = (): void => {
-    const now = performance.now();
-    askedAt ??= now;
-    if (cancelled.signal.aborted && now - askedAt > REPEATED_SIGNAL_MS_MAX) process.exit(130);
-    cancelled.abort();
-  };
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
+  const { stop, stopAtOnce } = listenForStop(new FirnError('FIRN_CANCELLED'));
+  stopAtOnce.addEventListener('abort', () => process.exit(exitCodes.cancelled));
   const { stdin, stdout, stderr } = process;
   const code = await run(process.argv.slice(2), {
     env: process.env,
@@ -24,7 +17,7 @@ export async function runProcess(): Promise<void> {
     stdout,
     stderr,
     stdin,
-    signal: cancelled.signal,
+    signal: stop,
   });
   await Promise.all([drained(stdout), drained(stderr)]);
   // Connections that are kept alive would hold the process for a while.

@@ -6,16 +6,16 @@
  * asked; 1 failed; 2 a setting is wrong; 130 stopped without waiting.
  */
 import path from 'node:path';
+import { aborted, listenForStop, type StopSignals } from '../cli/stop-signals.ts';
 import { FirnError, isFirnError, problemOf } from '../errors.ts';
 import { readSettings } from '../settings.ts';
 import { logFile } from './log-file.ts';
 import { appRoot, type Stack, startStack } from './stack.ts';
 import { readStartOptions } from './start-options.ts';
-import { aborted, listenForStop, type StopSignals } from './stop-signals.ts';
 import { welcome } from './welcome.ts';
 
 async function main(): Promise<number> {
-  const signals = listenForStop(new FirnError('FIRN_CANCELLED'));
+  const signals = listenForStop(new FirnError('FIRN_CANCELLED'), { endsWithNpm: true });
   const options = readStartOptions(process.env, appRoot, process.argv.slice(2));
   const { settings, warnings } = readSettings(process.env);
   for (const warning of warnings) complain(`warning: ${warning}`);

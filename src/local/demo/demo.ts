@@ -12,9 +12,9 @@ import path from 'node:path';
 import { checkFolder } from '../../archive/folder-source.ts';
 import { counted, formatSeconds, printable } from '../../cli/format.ts';
 import { Output } from '../../cli/output.ts';
+import { listenForStop } from '../../cli/stop-signals.ts';
 import { FirnError, isFirnError, problemOf } from '../../errors.ts';
 import { appRoot, type Stack, startStack } from '../stack.ts';
-import { listenForStop } from '../stop-signals.ts';
 import { type JourneyResult, travel } from './journey.ts';
 import { createStages } from './stages.ts';
 
@@ -118,7 +118,7 @@ function isUsersDoing(error: unknown): boolean {
   return isFirnError(error) && (error.usage || error.code === 'FIRN_CANCELLED');
 }
 
-const { stop } = listenForStop(new FirnError('FIRN_CANCELLED'));
+const { stop } = listenForStop(new FirnError('FIRN_CANCELLED'), { endsWithNpm: true });
 try {
   process.exitCode = await main(stop);
 } catch (error) {

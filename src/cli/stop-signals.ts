@@ -4,8 +4,8 @@
  * Ctrl-C in a terminal reaches a program that npm runs twice within moments, from the terminal and handed on by npm. So a
  * signal that follows the first within two seconds says nothing new, and never ends the process by itself.
  *
- * A signal to npm alone may end npm and its shell and never arrive here. Then the process has lost its parent, which counts
- * as a request too. Started by anything else, it may well outlive its parent.
+ * A signal to npm alone may end npm and its shell and never arrive here. Where `endsWithNpm` says so, a process that npm
+ * started and that has lost its parent takes that for a request too. Others may well outlive their parent.
  */
 const REPEATED_MS_MAX = 2_000;
 const PARENT_LOOK_MS = 500;
@@ -18,7 +18,7 @@ export interface StopSignals {
 }
 
 /** Takes these signals for the rest of the process. `reason` is what the signals abort with. */
-export function listenForStop(reason: Error): StopSignals {
+export function listenForStop(reason: Error, { endsWithNpm = false } = {}): StopSignals {
   const stop = new AbortController();
   const stopAtOnce = new AbortController();
   let firstAt: number | undefined;
@@ -29,7 +29,7 @@ export function listenForStop(reason: Error): StopSignals {
     if (now - firstAt > REPEATED_MS_MAX) stopAtOnce.abort(reason);
   };
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, heard);
-  if (process.env.npm_lifecycle_event !== undefined) whenOrphaned(heard);
+  if (endsWithNpm && process.env.npm_lifecycle_event !== undefined) whenOrphaned(heard);
   return { stop: stop.signal, stopAtOnce: stopAtOnce.signal };
 }
 

@@ -1,5 +1,5 @@
 import { expect, it, onTestFinished, vi } from 'vitest';
-import { listenForStop } from '../../src/local/stop-signals.ts';
+import { listenForStop } from '../../src/cli/stop-signals.ts';
 
 it('a signal that comes again within two seconds says nothing new; a later one asks to stop at once', () => {
   const now = vi.spyOn(performance, 'now').mockReturnValue(100_000);
