@@ -91,7 +91,7 @@ export async function* scanFolder(options: ScanOptions, scan: FolderScan): Async
 interface OpenFolder {
   /** Its path inside the source, empty for the top, else ending with «/». */
   readonly at: string;
-  /** In what the tree has in it, behind the names that were taken; undefined where there is no tree. */
+  /** In what the tree has in it, behind the names that were taken; undefined where the scan compares with nothing. */
   readonly cursor: FolderCursor | undefined;
   /** The last scan could not read it. */
   readonly isUnseen: boolean;
@@ -121,7 +121,7 @@ class FolderScanner {
     this.#scanBegun = BigInt(last?.begun.getTime() ?? 0) * 1_000_000n;
   }
 
-  /** One loop for all folders, which waits for pages of the tree only: most entries are unchanged, and make no item. */
+  /** One loop for all folders, which waits for pages of the tree and for its turns only: most entries are unchanged, and make no item. */
   async *items(): AsyncGenerator<ArchiveItem> {
     const { signal, listing, base } = this.#options;
     this.#open.push({ at: '', cursor: this.#cursor(base?.root), isUnseen: false });
@@ -162,12 +162,12 @@ class FolderScanner {
       }
       const before = known?.kind === 'group' && known.group.name === name ? known.group : undefined;
       if (before !== undefined) cursor?.skip();
-      for (const item of this.#differences(folder, listed, before)) yield item;
+      for (const item of this.#take(folder, listed, before)) yield item;
     }
   }
 
-  /** Goes into a folder. */
-  #differences(
+  /** The items of one entry. A folder is open afterwards: what follows is in it. */
+  #take(
     folder: OpenFolder,
     listed: Exclude<Listed, { is: 'end' | 'nameless' }>,
     before: NameGroup | undefined,
@@ -190,7 +190,7 @@ class FolderScanner {
     return isReplaced ? [{ path: entryPath, op: 'remove' }, item] : [item];
   }
 
-  /** @param tree what the tree has in a folder, and `totals` what it says about that. */
+  /** @param tree what the tree has in a folder, and `totals` what its entry promises of it. */
   #cursor(tree: FolderTree | undefined, totals?: FolderTotals): FolderCursor | undefined {
     const { base, signal } = this.#options;
     return base && new FolderCursor(base.filetrees, tree, totals, { signal });

@@ -30,6 +30,7 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 /** The name of a folder may be one of them too; then it is for nothing. */
 const isLong = process.argv.slice(2).some((word) => LONG_COMMANDS.includes(word));
 const isFirst = process.env[HANDED_OVER] === undefined;
+// Named since `node:zlib` has it; to read that takes longer.
 const hasZstd = 'zstd' in process.versions;
 // Types are stripped, `using` is not translated: it came with Node.js 24, as `DisposableStack` did.
 const runsSources = hasZstd && Boolean(process.features.typescript) && 'DisposableStack' in globalThis;
@@ -105,7 +106,7 @@ async function commandLine(bundle) {
   return bundle === undefined ? await import('./process.ts') : modules.createRequire(import.meta.url)(bundle);
 }
 
-// The bundle is looked for by the Node that runs it, where the sources would do too.
+// Where the sources would do, the Node that is started looks for the bundle: here it would be looked for twice.
 if (isFirst && isLong && runsSources) startAgain();
 const bundle = hasZstd ? currentBundle(root) : undefined;
 if (bundle !== undefined || runsSources) {

@@ -247,7 +247,7 @@ function parseEntry(value: unknown, depth: number, reading: Reading): TreeEntry 
   return entry;
 }
 
-/** Attributes and content as they are: nothing has looked at them yet. */
+/** But for name, totals and tree nothing is checked yet. */
 function entryOf(fields: Readonly<Record<string, unknown>>, depth: number, reading: Reading): TreeEntry {
   const name = checkName(fields.name, reading);
   const { type, mtime, mode, bytes, content, chunks, chunkLists, target } = fields;
@@ -263,7 +263,8 @@ function entryOf(fields: Readonly<Record<string, unknown>>, depth: number, readi
     case 'link':
       return { name, type, mtime, mode, target } as TreeEntry;
     default:
-      throw reading.damaged('an entry has an unknown type');
+      // `contentProblem` says so.
+      return { name, type } as TreeEntry;
   }
 }
 

@@ -83,6 +83,20 @@ describe('with a bundle', () => {
   });
 });
 
+it('the bundle asks a storage for something without loading the fetch of Node', async () => {
+  await buildCommandLine(firn);
+  await using service = await startSilentService();
+  const probe = path.join(firn, 'loaded.cjs');
+  await writeFile(probe, `process.on('exit', () => console.error(process.moduleLoadList.join('\\n')));`);
+  const { stderr } = await run(['ls'], {
+    nodeOptions: ['--require', probe],
+    env: { FIRN_STORAGE: service.connectionString },
+    onStart: (child) => void service.connected.then(() => child.kill('SIGINT')),
+  });
+  expect(stderr).toMatch(/^NativeModule http$/m);
+  expect(stderr).not.toContain('undici');
+});
+
 describe('a command that moves much data', () => {
   const probe = path.join(firn, 'probe.cjs');
   const seen = path.join(firn, 'seen.txt');

@@ -3,6 +3,9 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
+import { FolderListing } from '../../src/archive/folder-listing.ts';
+import { scanFolder } from '../../src/archive/folder-source.ts';
+import type { ArchiveItem } from '../../src/archive/item.ts';
 import { applyChanges } from '../../src/filetree/apply-changes.ts';
 import { compareTrees } from '../../src/filetree/compare.ts';
 import {
@@ -222,6 +225,12 @@ async function putTree(repository: Repository, { hostile }: HostileTree): Promis
 const whole: HostileTree = { hostile: [] };
 
 /** A new repository with the two chunks that the files have; storage in memory goes with it. */
+async function scanOfEmptyFolder({ filetrees }: Repository, root: Hash): Promise<ArchiveItem[]> {
+  using listing = new FolderListing(await temporaryFolder(), new Date());
+  const base = { filetrees, root, lastScan: Promise.resolve(undefined) };
+  return await Array.fromAsync(scanFolder({ listing, base }, { unchangedFiles: 0, unchangedBytes: 0 }));
+}
+
 async function createWithChunks(): Promise<Repository> {
   const { repository } = await createTestRepository({ encrypted: true });
   const index = repository.createIndex();
@@ -254,6 +263,7 @@ describe('a filetree whose nodes have their hashes, and make no sense', () => {
         expect(damaged).toHaveProperty('value');
         for (const at of ['d/in 2', 'e/g/in 2']) await outcomeOf(() => findEntry(filetrees, root, at));
         await outcomeOf(() => Array.fromAsync(listFolder(filetrees, root)));
+        await outcomeOf(() => scanOfEmptyFolder(repository, root));
         await outcomeOf(() => Array.fromAsync(compareTrees(filetrees, valid, root)));
         await outcomeOf(() => Array.fromAsync(compareTrees(filetrees, root, valid)));
         const put_ = (at: string) => ({ path: at, op: 'put', entry: { type: 'link', target: 'x' } }) as const;
