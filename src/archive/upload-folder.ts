@@ -3,8 +3,8 @@
  * `inbox-source.ts` reads them. It is what any other uploader may do; nothing of the engine is needed.
  *
  * An upload that is there already is left alone: one of the same size, mtime and mode, and of the same ctime, which no program
- * sets back after it has written. It costs a question, and is neither read nor sent. Files below the folder that are gone
- * stay in the inbox: deleting is the user's.
+ * sets back after it has written. It costs a question, and but for the first few, when nobody knows yet that there are any, it
+ * is neither read nor sent. Files below the folder that are gone stay in the inbox: deleting is the user's.
  */
 import pMap from 'p-map';
 import { FirnError, isFirnError } from '../errors.ts';
@@ -12,6 +12,7 @@ import type { EntryAttributes } from '../filetree/entry.ts';
 import { timeOfNanoseconds } from '../filetree/time.ts';
 import { checkSourceName } from '../journal/source-name.ts';
 import type { SkippedPath } from '../snapshots/snapshot.ts';
+import { checkNewBlobName } from '../storage/blob-rules.ts';
 import {
   type BlobMetadata,
   type BlobProperties,
@@ -104,6 +105,7 @@ async function uploadItem(
   item: PutItem,
   { ignoreCtime = false, signal }: UploadOptions,
 ): Promise<{ type: SentItem['type']; bytes: number | undefined } | undefined> {
+  checkNewBlobName(name);
   for (let tries = 0; tries < READ_TRIES_MAX; tries += 1) {
     const opened = await item.open({ signal });
     if (opened.type === 'gone') return undefined;
@@ -150,7 +152,7 @@ async function* stable(opened: OpenedFile): AsyncGenerator<Buffer> {
 class Uploads {
   readonly #inbox: BlobStore;
   readonly #options: CallOptions;
-  /** There was an upload of the last name that was written: most likely the folder was uploaded before. */
+  /** There was an upload of the last name that was asked for: most likely the folder was uploaded before. */
   #areThere = false;
 
   constructor(inbox: BlobStore, options: CallOptions) {
@@ -190,7 +192,7 @@ class Uploads {
         else await this.#inbox.replace(name, body, { ...options, ifMatch: known.etag });
         return true;
       } catch (error) {
-        if (!isBlobFailure(error, 'exists', 'changed')) throw error;
+        if (!isBlobFailure(error, 'exists', 'changed', 'missing')) throw error;
       }
     }
   }

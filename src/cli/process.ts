@@ -2,13 +2,12 @@
  * Binds the command line to the process: its arguments, environment, streams and signals. The first signal asks the work
  * to stop; one that follows later (`stop-signals.ts`) ends the process at once.
  */
-import { FirnError } from '../errors.ts';
 import { exitCodes } from './command.ts';
 import { run } from './main.ts';
 import { listenForStop } from './stop-signals.ts';
 
 export async function runProcess(): Promise<void> {
-  const { stop, stopAtOnce } = listenForStop(new FirnError('FIRN_CANCELLED'));
+  const { stop, stopAtOnce } = listenForStop();
   stopAtOnce.addEventListener('abort', () => process.exit(exitCodes.cancelled));
   const { stdin, stdout, stderr } = process;
   const code = await run(process.argv.slice(2), {

@@ -17,8 +17,14 @@ export interface StopSignals {
   readonly stopAtOnce: AbortSignal;
 }
 
-/** Takes these signals for the rest of the process. `reason` is what the signals abort with. */
-export function listenForStop(reason: Error, { endsWithNpm = false } = {}): StopSignals {
+export interface StopOptions {
+  /** What the signals abort with; an `AbortError` where undefined. */
+  readonly reason?: Error;
+  readonly endsWithNpm?: boolean;
+}
+
+/** Takes these signals for the rest of the process. */
+export function listenForStop({ reason, endsWithNpm = false }: StopOptions = {}): StopSignals {
   const stop = new AbortController();
   const stopAtOnce = new AbortController();
   let firstAt: number | undefined;

@@ -15,7 +15,7 @@ import { readStartOptions } from './start-options.ts';
 import { welcome } from './welcome.ts';
 
 async function main(): Promise<number> {
-  const signals = listenForStop(new FirnError('FIRN_CANCELLED'), { endsWithNpm: true });
+  const signals = listenForStop({ reason: new FirnError('FIRN_CANCELLED'), endsWithNpm: true });
   const options = readStartOptions(process.env, appRoot, process.argv.slice(2));
   const { settings, warnings } = readSettings(process.env);
   for (const warning of warnings) complain(`warning: ${warning}`);

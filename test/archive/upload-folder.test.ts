@@ -135,13 +135,24 @@ test('a name that blob storage cannot take is skipped and named, and the others 
   const inbox = createMemoryBlobStore();
   await writeFile(path.join(folder, 'back\\slash'), 'x');
   await writeFile(path.join(folder, 'esc\u001b'), 'x');
-  await writeFile(path.join(folder, 'fine'), 'x');
-  const { files, skipped } = await uploadFolder(inbox, 'src', folder, options);
-  expect(files).toBe(1);
-  expect(skipped.map(({ path: at, code }) => [at, code]).sort()).toEqual([
-    ['back\\slash', 'FIRN_PATH_UNUSABLE'],
-    ['esc\u001b', 'FIRN_PATH_UNUSABLE'],
-  ]);
+  for (const name of ['able', 'fine']) await writeFile(path.join(folder, name), 'x');
+  const asked: string[] = [];
+  const watched = intercept(inbox, {
+    properties: async (next, ...args) => {
+      asked.push(args[0]);
+      return await next(...args);
+    },
+  });
+  // One after another, so that the second time each is expected to be there.
+  for (const expected of [{ files: 2 }, { files: 0, unchanged: 2 }]) {
+    const { skipped, ...uploaded } = await uploadFolder(watched, 'src', folder, { uploadsInFlightMax: 1 });
+    expect(uploaded).toMatchObject(expected);
+    expect(skipped.map(({ path: at, code }) => [at, code]).sort()).toEqual([
+      ['back\\slash', 'FIRN_PATH_UNUSABLE'],
+      ['esc\u001b', 'FIRN_PATH_UNUSABLE'],
+    ]);
+  }
+  expect(asked).toEqual(['src/able', 'src/fine']);
 });
 
 test('a folder that does not exist and a source name that cannot be are refused', async () => {

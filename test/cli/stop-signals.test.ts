@@ -3,7 +3,7 @@ import { listenForStop } from '../../src/cli/stop-signals.ts';
 
 it('a signal that comes again within two seconds says nothing new; a later one asks to stop at once', () => {
   const now = vi.spyOn(performance, 'now').mockReturnValue(100_000);
-  const { stop, stopAtOnce } = listenForStop(new Error('stopped'));
+  const { stop, stopAtOnce } = listenForStop({ reason: new Error('stopped') });
   onTestFinished(() => {
     now.mockRestore();
     for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.removeAllListeners(name);

@@ -224,13 +224,13 @@ async function putTree(repository: Repository, { hostile }: HostileTree): Promis
 
 const whole: HostileTree = { hostile: [] };
 
-/** A new repository with the two chunks that the files have; storage in memory goes with it. */
 async function scanOfEmptyFolder({ filetrees }: Repository, root: Hash): Promise<ArchiveItem[]> {
   using listing = new FolderListing(await temporaryFolder(), new Date());
   const base = { filetrees, root, lastScan: Promise.resolve(undefined) };
   return await Array.fromAsync(scanFolder({ listing, base }, { unchangedFiles: 0, unchangedBytes: 0 }));
 }
 
+/** A new repository with the two chunks that the files have; storage in memory goes with it. */
 async function createWithChunks(): Promise<Repository> {
   const { repository } = await createTestRepository({ encrypted: true });
   const index = repository.createIndex();

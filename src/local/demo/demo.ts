@@ -118,7 +118,7 @@ function isUsersDoing(error: unknown): boolean {
   return isFirnError(error) && (error.usage || error.code === 'FIRN_CANCELLED');
 }
 
-const { stop } = listenForStop(new FirnError('FIRN_CANCELLED'), { endsWithNpm: true });
+const { stop } = listenForStop({ reason: new FirnError('FIRN_CANCELLED'), endsWithNpm: true });
 try {
   process.exitCode = await main(stop);
 } catch (error) {
