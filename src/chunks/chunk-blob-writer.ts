@@ -12,7 +12,7 @@ import { compressFrame, FrameSealer, type SealedName, sealedFrameBytes } from '.
 import { freeBuffer } from '../sealing/free-buffer.ts';
 import type { Hash, Keys } from '../sealing/keys.ts';
 import { SealedBlobs } from '../sealing/sealed-blobs.ts';
-import { type BlobProperties, type BlobStore, isBlobFailure, type Tier } from '../storage/blob-store.ts';
+import { type BlobStore, isBlobFailure, propertiesIfThere, type Tier } from '../storage/blob-store.ts';
 import {
   chunkBlobName,
   largeMetadata,
@@ -232,13 +232,8 @@ export class ChunkBlobWriter {
   }
 
   async #find(name: string, signal: AbortSignal): Promise<Existing | undefined> {
-    let properties: BlobProperties;
-    try {
-      properties = await this.#data.properties(name, { signal });
-    } catch (error) {
-      if (isBlobFailure(error, 'missing')) return undefined;
-      throw error;
-    }
+    const properties = await propertiesIfThere(this.#data, name, { signal });
+    if (properties === undefined) return undefined;
     const { bytes } = properties;
     const parsed = parseChunkBlob({ name, ...properties });
     if (parsed.is !== 'legacy-thin') return { ...parsed, bytes };
